@@ -1,0 +1,63 @@
+"""Every error that hf_langcore raises on purpose.
+
+LangCoreError
+├── InputError (ValueError)             an argument is wrong
+│   ├── CorpusError                     texts are missing, empty, unreadable or too short
+│   └── ConfigurationError              options contradict each other
+├── CoreMaskMismatchError (ValueError)  a mask does not belong to this model, or two masks differ in shape
+├── CoreMaskFormatError (ValueError)    a mask artifact is damaged, altered or of a newer format
+├── UnsupportedModelError (ValueError)  a model, tokenizer or weight that cannot be handled, and why
+├── NonFiniteError (ArithmeticError)    NaN or infinity came up where a number was needed
+├── ModelChangedError (RuntimeError)    the model changed under an open edit or a freeze
+├── ArtifactExistsError (FileExistsError)  an output would overwrite something
+└── MissingExtraError (ImportError)     an optional dependency is not installed
+
+Each message says what was expected, what came and what to do. All derive from LangCoreError and from the
+built-in exception that a caller who does not know this library would catch.
+"""
+
+from __future__ import annotations
+
+
+class LangCoreError(Exception):
+    """Base class of all errors raised on purpose by hf_langcore."""
+
+
+class InputError(LangCoreError, ValueError):
+    """An argument is outside what the function takes."""
+
+
+class CorpusError(InputError):
+    """The texts of a language are missing, empty, unreadable or too short."""
+
+
+class ConfigurationError(InputError):
+    """Two options contradict each other, or one that is needed is missing."""
+
+
+class CoreMaskMismatchError(LangCoreError, ValueError):
+    """A core mask does not fit the model (names, shapes, weights) or another mask."""
+
+
+class CoreMaskFormatError(LangCoreError, ValueError):
+    """The files of a core mask are damaged, altered, incomplete or of a newer format."""
+
+
+class UnsupportedModelError(LangCoreError, ValueError):
+    """A model, tokenizer or parameter has a form that cannot be handled; the message says why."""
+
+
+class NonFiniteError(LangCoreError, ArithmeticError):
+    """NaN or infinity came up where a finite number was needed."""
+
+
+class ModelChangedError(LangCoreError, RuntimeError):
+    """The model changed while an edit or a freeze was relying on it."""
+
+
+class ArtifactExistsError(LangCoreError, FileExistsError):
+    """Writing would overwrite an existing artifact."""
+
+
+class MissingExtraError(LangCoreError, ImportError):
+    """An optional dependency is not installed."""

@@ -1,0 +1,77 @@
+"""The rows and columns in which a mask concentrates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_langcore.masks.bits import PackedBits
+
+_FALSE_POSITIVES = 0.01  # expected number of slices of a random mask that would be listed
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One index of one axis of one tensor.
+
+    Attributes:
+        parameter: Name of the tensor.
+        axis: Axis of the stored tensor: 0 = rows, 1 = columns. Transposed weights (GPT-2's Conv1D) are counted
+            as they are stored.
+        index: Index along the axis.
+        count: Entries of the slice that are in the mask.
+        size: Entries of the slice.
+        evidence: How surprising the count would be in a random mask of the tensor's density, in nats (Chernoff
+            bound on the binomial tail: size * KL(count / size || density)).
+    """
+
+    parameter: str
+    axis: int
+    index: int
+    count: int
+    size: int
+    evidence: float
+
+    @property
+    def density(self) -> float:
+        """Share of the slice that is in the mask."""
+        return self.count / self.size
+
+
+def concentrated(masks: Iterable[tuple[str, PackedBits]]) -> list[Dimension]:
+    """All slices that hold significantly more of a mask than chance would put there, strongest first.
+
+    A slice of a matrix is listed when its evidence passes a Bonferroni bound over all slices of the tensor. A
+    weight of a vector (a norm gain) is a dimension of its own and is listed when it is in the mask.
+    """
+    found = [dimension for name, mask in masks for dimension in _of_tensor(name, mask)]
+    return sorted(found, key=lambda one: (-one.evidence, one.parameter, one.axis, one.index))
+
+
+def _of_tensor(name: str, mask: PackedBits) -> Iterator[Dimension]:
+    density = mask.count() / mask.size if mask.size else 0.0
+    if density in {0.0, 1.0}:
+        return
+    values = mask.to_bool()
+    slices = sum(mask.shape)
+    needed = 0.0 if values.ndim == 1 else math.log(slices / _FALSE_POSITIVES)
+    for axis in range(values.ndim):
+        counts = values.sum(axis=tuple(other for other in range(values.ndim) if other != axis))
+        size = mask.size // mask.shape[axis]
+        evidence = _evidence(counts, size, density)
+        for index in np.flatnonzero((counts > density * size) & (evidence >= needed)):
+            yield Dimension(name, axis, int(index), int(counts[index]), size, float(evidence[index]))
+
+
+def _evidence(counts: NDArray[Any], size: int, density: float) -> NDArray[Any]:
+    """Evidence size * KL(counts / size || density) in nats."""
+    share = counts / size
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = np.where(share > 0, share * np.log(share / density), 0.0)
+        outside = np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - density)), 0.0)
+    return np.asarray(size * (inside + outside))

@@ -1,0 +1,106 @@
+"""Where a mask or a set of scores comes from: everything that is needed to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from hf_langcore.errors import CoreMaskFormatError
+from hf_langcore.masks.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How scores or a mask were made.
+
+    Attributes:
+        method: The scorer, such as "taylor"; "given" for tensors made by hand.
+        which: "top", "bottom" or "random"; None for scores and for combined masks.
+        fraction: Share of each tensor that was selected.
+        seed: Seed of "random" selections and scorers.
+        operation: For masks made from other masks, the set operation in words.
+        tokens: Language -> number of tokens that were scored.
+        block_size: Tokens in one block, BOS included.
+        batch_size: Blocks in one batch.
+        base_model: Name or path of the model, as transformers knows it.
+        base_revision: Its 40-hex commit, where it came from the Hub.
+        base_fingerprint: Fingerprint of the weights that the mask covers.
+        versions: Library -> version, as used.
+    """
+
+    method: str = "given"
+    which: str | None = None
+    fraction: float | None = None
+    seed: int | None = None
+    operation: str | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    block_size: int | None = None
+    batch_size: int | None = None
+    base_model: str | None = None
+    base_revision: str | None = None
+    base_fingerprint: Fingerprint | None = field(default=None, repr=False)
+    versions: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages whose text was used, in order."""
+        return tuple(self.tokens)
+
+    def selected(self, *, which: str, fraction: float, seed: int) -> Provenance:
+        """The provenance of a mask that was selected from scores of this provenance."""
+        return replace(self, which=which, fraction=fraction, seed=seed if which == "random" else self.seed)
+
+    def combined(self, operation: str, other: Provenance | None = None) -> Provenance:
+        """The provenance of a set operation; the base model is kept where both sides agree on it."""
+        other = other or self
+        same_base = self.base_fingerprint == other.base_fingerprint
+        right = "" if other is self else f" {other.summary()}"
+        return Provenance(
+            method="combined",
+            operation=f"{self.summary()} {operation}{right}",
+            base_model=self.base_model if same_base else None,
+            base_revision=self.base_revision if same_base else None,
+            base_fingerprint=self.base_fingerprint if same_base else None,
+            versions=self.versions,
+        )
+
+    def summary(self) -> str:
+        """One short phrase, such as "taylor top 3 % (ar es ru)"."""
+        if self.operation is not None:
+            return f"({self.operation})"
+        parts = [self.method]
+        if self.which is not None and self.fraction is not None:
+            parts.append(f"{self.which} {100 * self.fraction:g} %")
+        if self.tokens:
+            parts.append(f"({' '.join(self.tokens)})")
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; fields that are None or empty are left out."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        kept = {name: value for name, value in values.items() if value is not None and value != {}}
+        if self.base_fingerprint is not None:
+            kept["base_fingerprint"] = {
+                **asdict(self.base_fingerprint),
+                "total": self.base_fingerprint.total,
+            }
+        return kept
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
+        """The reverse of `to_dict`.
+
+        Raises:
+            CoreMaskFormatError: A field has the wrong form or is not known.
+        """
+        known = dict(values)
+        try:
+            given = known.pop("base_fingerprint", None)
+            print_ = Fingerprint(dict(given["tensors"]), given["algorithm"]) if given is not None else None
+            return cls(**known, base_fingerprint=print_)
+        except (TypeError, KeyError, ValueError) as error:
+            raise CoreMaskFormatError(
+                f"The provenance of the mask cannot be read ({error}). It was written by another version of hf_langcore "
+                "or altered; update hf_langcore or download the mask again."
+            ) from error
