@@ -76,8 +76,8 @@ def _covered(model: nn.Module, core_mask: CoreMask) -> dict[str, Weight]:
     for name, shape in core_mask.shapes().items():
         if tuple(weights[name].parameter.shape) != shape:
             raise CoreMaskMismatchError(
-                f"The mask does not fit the model: {name!r} has shape {tuple(weights[name].parameter.shape)}, the mask "
-                f"{shape}. {_origin(core_mask)}"
+                f"The mask does not fit the model: {name!r} has shape {tuple(weights[name].parameter.shape)}, "
+                f"the mask {shape}. {_origin(core_mask)}"
             )
     return {name: weights[name] for name in core_mask}
 

@@ -1,0 +1,30 @@
+"""Texts: corpora of any form, blocks and windows of tokens, mixtures, and the built-in mini corpus."""
+
+from __future__ import annotations
+
+from hf_langcore.data.blocks import (
+    DEFAULT_BLOCK_SIZE,
+    StartToken,
+    Window,
+    cut_windows,
+    encode,
+    pack_blocks,
+    start_token,
+    usable_block_size,
+)
+from hf_langcore.data.corpora import Corpora, corpora_from_folder, read_texts, require_corpora
+
+__all__ = [
+    "DEFAULT_BLOCK_SIZE",
+    "Corpora",
+    "StartToken",
+    "Window",
+    "corpora_from_folder",
+    "cut_windows",
+    "encode",
+    "pack_blocks",
+    "read_texts",
+    "require_corpora",
+    "start_token",
+    "usable_block_size",
+]

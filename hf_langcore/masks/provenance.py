@@ -101,6 +101,6 @@ class Provenance:
             return cls(**known, base_fingerprint=print_)
         except (TypeError, KeyError, ValueError) as error:
             raise CoreMaskFormatError(
-                f"The provenance of the mask cannot be read ({error}). It was written by another version of hf_langcore "
-                "or altered; update hf_langcore or download the mask again."
+                f"The provenance of the mask cannot be read ({error}). It was written by another version of "
+                "hf_langcore or altered; update hf_langcore or download the mask again."
             ) from error

@@ -66,8 +66,8 @@ def select(name: str, scores: torch.Tensor, *, fraction: float, which: Which, se
         values = scores.detach().to("cpu", torch.float32).reshape(-1).numpy()
         if np.isnan(values).any():
             raise NonFiniteError(
-                f"The scores of {name!r} contain NaN, so they cannot be ranked. Compute them again in float32, and look "
-                "for NaN in the model's weights."
+                f"The scores of {name!r} contain NaN, so they cannot be ranked. Compute them again in float32, and "
+                "look for NaN in the model's weights."
             )
         chosen = _extreme(values, count, largest=which == "top")
     return PackedBits.from_bool(chosen.reshape(tuple(scores.shape)))

@@ -82,8 +82,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise InputError(
-            f"There is no core mask in {str(folder)!r}: expected a folder with {CONFIG_FILE} and {MASK_FILE}, as written "
-            "by CoreMask.save_pretrained or `langcore find`."
+            f"There is no core mask in {str(folder)!r}: expected a folder with {CONFIG_FILE} and {MASK_FILE}, as "
+            "written by CoreMask.save_pretrained or `langcore find`."
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)

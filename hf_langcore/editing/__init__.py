@@ -1,0 +1,8 @@
+"""Edits of weights that can be taken back bit for bit."""
+
+from __future__ import annotations
+
+from hf_langcore.editing.edits import perturb, scale_dimension, set_dimension
+from hf_langcore.editing.handle import EditHandle
+
+__all__ = ["EditHandle", "perturb", "scale_dimension", "set_dimension"]

@@ -1,0 +1,226 @@
+"""The edits: perturb a region, scale or set one dimension."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from hf_langcore.architecture import Weight, aliases, find_weight
+from hf_langcore.binding import bind
+from hf_langcore.editing.handle import Change, EditHandle
+from hf_langcore.errors import ConfigurationError, InputError
+from hf_langcore.masks import CoreMask
+
+How = Literal["zero", "noise", "shuffle", "mean", "reinit", "scale"]
+
+_MATRIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How new values are made; see `perturb` for the meaning of the fields."""
+
+    how: How
+    factor: float | None
+    std: float
+    seed: int
+    initializer_range: float
+
+
+def perturb(
+    model: nn.Module,
+    region: CoreMask,
+    *,
+    how: How = "zero",
+    factor: float | None = None,
+    std: float = 1.0,
+    seed: int = 0,
+    base_check: Literal["error", "warn", "off"] = "error",
+) -> EditHandle:
+    """Damage a region of the model until the handle is restored.
+
+    - "zero": set to 0.
+    - "noise": add Gaussian noise of `std` times the tensor's standard deviation.
+    - "shuffle": permute the selected values of each tensor among themselves.
+    - "mean": set to the mean of the whole tensor.
+    - "reinit": draw again as before training: N(0, initializer_range) for matrices, gain 1 for norms, 0 for biases.
+    - "scale": multiply by `factor`.
+
+    Args:
+        model: A bare or wrapped model; with active adapters the edit acts on the effective weights.
+        region: The weights: a core, `core_mask.complement()`, `core_mask.random_like(seed=0)` or any other mask.
+        how: What to do with them.
+        factor: For "scale".
+        std: For "noise", in standard deviations of each tensor.
+        seed: For "noise", "shuffle" and "reinit".
+        base_check: "error", "warn" or "off": what to do when the mask was found on other weights.
+
+    Returns:
+        A handle: use it in a `with` block, or call its `restore()`. Every bit comes back, also when the body raises.
+
+    Raises:
+        CoreMaskMismatchError: The mask does not fit the model.
+        InputError: `how`, `factor` or `region` is wrong.
+
+    Example:
+        >>> with perturb(model, core_mask, how="zero"):  # doctest: +SKIP
+        ...     print(evaluate_perplexity(model, tokenizer, corpora))
+    """
+    if not isinstance(region, CoreMask):
+        raise InputError(
+            f"region must be a CoreMask, got {region!r}. On a bare model pass core_mask, core_mask.complement() or "
+            'core_mask.random_like(); the words "core", "complement" and "random" work on a PeftModel of CoreRegionConfig.'
+        )
+    if how not in get_args(How):
+        raise InputError(f"how must be one of {list(get_args(How))}, got {how!r}.")
+    if (how == "scale") != (factor is not None):
+        raise ConfigurationError('factor= goes with how="scale", and only with it.')
+    bind(model, region, base_check=base_check)
+    config = getattr(model, "config", None)
+    recipe = _Recipe(how, factor, std, seed, float(getattr(config, "initializer_range", 0.02) or 0.02))
+
+    def changes(weights: Mapping[str, Weight]) -> list[Change]:
+        return [
+            _perturbed(weight, _positions(region, name, weight), recipe)
+            for name, weight in weights.items()
+            if region.count(name)
+        ]
+
+    return EditHandle(model, list(region), changes)
+
+
+def scale_dimension(
+    model: nn.Module, name: str, index: int | Sequence[int], *, factor: float, axis: int | None = None
+) -> EditHandle:
+    """Multiply one dimension by a factor until the handle is restored.
+
+    On norms the effective gain is scaled: Gemma's and Qwen3-Next's multiply by 1 + weight, and it is 1 + weight that
+    is multiplied here.
+
+    Args:
+        model: A bare or wrapped model; with active adapters the edit acts on the effective weights.
+        name: A parameter of the bare model, or a module, which means its `.weight`.
+        index: Index of the dimension, or several.
+        factor: Any finite number.
+        axis: For matrices, in nn.Linear orientation also on GPT-2: 0 = an output (a row), 1 = an input (a column).
+
+    Returns:
+        A handle: use it in a `with` block, or call its `restore()`.
+
+    Raises:
+        InputError: No such parameter or index, or `axis` is missing.
+        UnsupportedModelError: `name` is the second name of a tied weight.
+    """
+    _require_finite("factor", factor)
+    return _edit_dimension(model, name, index, axis, lambda gain: gain * factor)
+
+
+def set_dimension(
+    model: nn.Module, name: str, index: int | Sequence[int], *, value: float, axis: int | None = None
+) -> EditHandle:
+    """Set one dimension to a value until the handle is restored; the arguments are those of `scale_dimension`.
+
+    On norms `value` is the effective gain.
+    """
+    _require_finite("value", value)
+    return _edit_dimension(model, name, index, axis, lambda gain: torch.full_like(gain, value))
+
+
+def _edit_dimension(
+    model: nn.Module,
+    name: str,
+    index: int | Sequence[int],
+    axis: int | None,
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> EditHandle:
+    weight = find_weight(model, name)
+    _warn_if_tied(model, weight.name)
+    positions = _slice_positions(weight, index, axis)
+
+    def changes(weights: Mapping[str, Weight]) -> list[Change]:
+        current = weights[weight.name]
+        at = positions.to(current.parameter.device)
+        gain = torch.take(current.parameter.detach(), at).float() + current.gain_offset
+        values = (change(gain) - current.gain_offset).to(current.parameter.dtype)
+        return [Change(current, at, values)]
+
+    return EditHandle(model, [weight.name], changes)
+
+
+def _slice_positions(weight: Weight, index: int | Sequence[int], axis: int | None) -> torch.Tensor:
+    """Flat positions of one or several dimensions in the stored tensor."""
+    shape = tuple(weight.parameter.shape)
+    stored_axis = weight.storage_axis(_checked_axis(weight, axis))
+    indices = [index] if isinstance(index, int) else list(index)
+    for one in indices:
+        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < shape[stored_axis]:
+            raise InputError(
+                f"{weight.name!r} has dimensions 0 to {shape[stored_axis] - 1} along axis {axis or 0}, got {one!r}."
+            )
+    grid = torch.arange(math.prod(shape)).view(shape)
+    return grid.index_select(stored_axis, torch.tensor(indices)).reshape(-1)
+
+
+def _checked_axis(weight: Weight, axis: int | None) -> int:
+    dims = weight.parameter.dim()
+    if axis is None and dims > 1:
+        raise InputError(
+            f"{weight.name!r} has shape {tuple(weight.parameter.shape)}: say which axis. axis=0 is an output (a row), axis=1 "
+            "an input (a column), in nn.Linear orientation."
+        )
+    if axis is not None and not 0 <= axis < dims:
+        raise InputError(f"{weight.name!r} has {dims} axis/axes, got axis={axis!r}; expected 0 to {dims - 1}.")
+    return axis or 0
+
+
+def _warn_if_tied(model: nn.Module, name: str) -> None:
+    others = [alias for alias, first in aliases(model).items() if first == name]
+    if others:
+        warnings.warn(f"{name!r} is tied to {', '.join(map(repr, others))}: the edit changes both.", stacklevel=4)
+
+
+def _positions(region: CoreMask, name: str, weight: Weight) -> torch.Tensor:
+    return region[name].view(-1).nonzero().view(-1).to(weight.parameter.device)
+
+
+def _perturbed(weight: Weight, positions: torch.Tensor, recipe: _Recipe) -> Change:
+    parameter = weight.parameter.detach()
+    values = _new_values(weight, torch.take(parameter, positions), recipe)
+    return Change(weight, positions, values.to(parameter.dtype))
+
+
+def _new_values(weight: Weight, old: torch.Tensor, recipe: _Recipe) -> torch.Tensor:
+    """New values for the selected entries `old` of `weight`: one per entry, or one for all."""
+    parameter = weight.parameter.detach()
+    generator = torch.Generator().manual_seed(recipe.seed ^ zlib.crc32(weight.name.encode()))
+    if recipe.how == "zero":
+        return old.new_zeros(1)
+    if recipe.how == "mean":
+        return parameter.float().mean().reshape(1)
+    if recipe.how == "scale":
+        return old.float() * (recipe.factor or 0.0)
+    if recipe.how == "shuffle":
+        return old[torch.randperm(old.numel(), generator=generator).to(old.device)]
+    if recipe.how == "reinit" and parameter.dim() < _MATRIX:
+        return old.new_full((1,), _initial_value(weight))
+    noise = torch.randn(old.numel(), generator=generator).to(old.device)
+    if recipe.how == "reinit":
+        return noise * recipe.initializer_range
+    return old.float() + noise * (recipe.std * parameter.float().std(correction=0))
+
+
+def _initial_value(weight: Weight) -> float:
+    """What a vector holds before training: an effective gain of 1, a bias of 0."""
+    return 1.0 - weight.gain_offset if weight.name.endswith(".weight") else 0.0
+
+
+def _require_finite(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, got {value!r}.")

@@ -1,0 +1,260 @@
+"""Perplexity per language: token-weighted, every window starts with BOS, every token is scored once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from hf_langcore.data import (
+    DEFAULT_BLOCK_SIZE,
+    Corpora,
+    StartToken,
+    Window,
+    cut_windows,
+    read_texts,
+    require_corpora,
+    start_token,
+    usable_block_size,
+)
+from hf_langcore.errors import InputError, NonFiniteError
+from hf_langcore.evaluation.report import LanguageScore, PerplexityReport
+from hf_langcore.modes import eval_mode
+
+OnNonFinite = Literal["error", "inf"]
+
+_LOGIT_BUDGET = 1 << 26  # logits in one batch: 256 MB in float32
+_LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringTask:
+    """Tokenised texts, ready to be scored by any number of models or conditions.
+
+    Attributes:
+        windows: Language -> windows.
+        start: The start token of each window.
+        settings: What the report says about the text: block size, stride, start token, digest of the tokens.
+    """
+
+    windows: Mapping[str, Sequence[Window]]
+    start: StartToken
+    settings: Mapping[str, Any]
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of scored tokens in all languages."""
+        return sum(window.num_scored for windows in self.windows.values() for window in windows)
+
+
+def evaluate_perplexity(
+    model: nn.Module,
+    tokenizer: Any,
+    corpora: Corpora,
+    *,
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    stride: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos_token_id: int | None = None,
+    text_column: str = "text",
+    condition: str = "model",
+    on_nonfinite: OnNonFinite = "error",
+    progress: bool = True,
+) -> PerplexityReport:
+    """Measure perplexity per language.
+
+    Perplexity is exp(sum of negative log-likelihoods / number of tokens) over all texts of a language, never a mean
+    over batches. Each document is scored on its own; one that is longer than a window slides on by `stride`
+    tokens, so that each token is scored exactly once.
+
+    Args:
+        model: A causal LM, bare or wrapped, as it is now (adapters and open edits count).
+        tokenizer: Any callable with transformers' tokenizer interface.
+        corpora: Language -> texts; see `hf_langcore.data.corpora`.
+        block_size: Tokens per window, the start token included; at most the model's context.
+        stride: Tokens that each further window of a long document scores; half a window if None.
+        batch_size: Windows per forward pass; "auto" keeps the logits below 256 MB. It does not change the figures.
+        max_tokens: At most so many scored tokens per language.
+        seed: Shuffles the documents before `max_tokens` cuts; None keeps their order.
+        bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
+        text_column: Column of data sets, `.jsonl` and `.parquet` files.
+        condition: Name of this measurement in the report.
+        on_nonfinite: What NaN or infinite losses do: "error", or "inf" (an infinite perplexity, for models that
+            were destroyed on purpose).
+        progress: Show a progress bar.
+
+    Returns:
+        A report with one condition: `.perplexity["zh"]`, `.nll["zh"]` (nats per token), `.tokens["zh"]`, `.mean()`.
+
+    Raises:
+        CorpusError: A text is missing, empty or too short.
+        NonFiniteError: The loss is NaN or infinite and `on_nonfinite` is "error".
+
+    Example:
+        >>> report = evaluate_perplexity(model, tokenizer, {"en": ["A text."]})  # doctest: +SKIP
+        >>> report.perplexity["en"]  # doctest: +SKIP
+        27.3
+    """
+    task = prepare_scoring(
+        model,
+        tokenizer,
+        corpora,
+        block_size=block_size,
+        stride=stride,
+        max_tokens=max_tokens,
+        seed=seed,
+        bos_token_id=bos_token_id,
+        text_column=text_column,
+    )
+    return score(model, task, batch_size=batch_size, condition=condition, on_nonfinite=on_nonfinite, progress=progress)
+
+
+def prepare_scoring(
+    model: nn.Module,
+    tokenizer: Any,
+    corpora: Corpora,
+    *,
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    stride: int | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos_token_id: int | None = None,
+    text_column: str = "text",
+) -> ScoringTask:
+    """Read and tokenise the texts once; the arguments are those of `evaluate_perplexity`."""
+    start = start_token(tokenizer, bos_token_id)
+    block_size = usable_block_size(model, block_size)
+    stride = _checked_stride(stride, block_size)
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(f"max_tokens must be at least 1 or None, got {max_tokens!r}.")
+    windows = {
+        language: cut_windows(
+            language,
+            read_texts(language, source, text_column=text_column, seed=seed),
+            tokenizer,
+            start=start,
+            block_size=block_size,
+            stride=stride,
+            max_tokens=max_tokens,
+        )
+        for language, source in require_corpora(corpora).items()
+    }
+    settings = {
+        "block_size": block_size,
+        "stride": stride,
+        "start_token": f"{start.source} (id {start.id})",
+        "text_sha256": _digest(windows),
+    }
+    return ScoringTask(windows, start, settings)
+
+
+def score(
+    model: nn.Module,
+    task: ScoringTask,
+    *,
+    batch_size: int | Literal["auto"] = "auto",
+    condition: str = "model",
+    on_nonfinite: OnNonFinite = "error",
+    progress: bool = True,
+) -> PerplexityReport:
+    """Score prepared texts with the model as it is now; see `evaluate_perplexity`."""
+    if on_nonfinite not in get_args(OnNonFinite):
+        raise InputError(f'on_nonfinite must be "error" or "inf", got {on_nonfinite!r}.')
+    scores: dict[str, LanguageScore] = {}
+    with (
+        eval_mode(model),
+        torch.inference_mode(),
+        tqdm(total=task.num_tokens, unit="tok", disable=not progress) as bar,
+    ):
+        for language, windows in task.windows.items():
+            bar.set_description(f"perplexity {language}")
+            total = 0.0
+            for batch in _batches(windows, _batch_size(model, windows, batch_size)):
+                loss = _summed_nll(model, batch, task.start.id)
+                if not loss < float("inf"):
+                    loss = _nonfinite(language, loss, on_nonfinite)
+                total += loss
+                bar.update(sum(window.num_scored for window in batch))
+            tokens = sum(window.num_scored for window in windows)
+            scores[language] = LanguageScore(nll=total / tokens, tokens=tokens)
+    return PerplexityReport({condition: scores}, settings={**task.settings, **_model_settings(model)})
+
+
+def _summed_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> float:
+    """Summed negative log-likelihood of a batch of windows, padded on the right, where no token looks."""
+    device = next(model.parameters()).device
+    width = max(len(window.ids) for window in batch)
+    ids = torch.full((len(batch), width), pad_id, dtype=torch.int64)
+    scored = torch.zeros((len(batch), width), dtype=torch.bool)
+    present = torch.zeros((len(batch), width), dtype=torch.int64)
+    for row, window in enumerate(batch):
+        ids[row, : len(window.ids)] = torch.tensor(window.ids)
+        scored[row, window.first_scored : len(window.ids)] = True
+        present[row, : len(window.ids)] = 1
+    ids = ids.to(device)
+    padding = {} if bool(present.all()) else {"attention_mask": present.to(device)}
+    logits = model(input_ids=ids, use_cache=False, **padding).logits[:, :-1]
+    wanted = scored[:, 1:].to(device)
+    losses = nn.functional.cross_entropy(logits[wanted].float(), ids[:, 1:][wanted], reduction="none")
+    return float(losses.double().sum())
+
+
+def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
+    """Windows of similar length together, so that little is padded."""
+    ordered = sorted(windows, key=lambda window: len(window.ids), reverse=True)
+    for first in range(0, len(ordered), size):
+        yield list(ordered[first : first + size])
+
+
+def _batch_size(model: nn.Module, windows: Sequence[Window], batch_size: int | str) -> int:
+    if batch_size == "auto":
+        config: Any = getattr(model, "config", None)
+        text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        vocabulary = getattr(text_config, "vocab_size", 1 << 15)
+        longest = max(len(window.ids) for window in windows)
+        return max(1, min(_LARGEST_BATCH, _LOGIT_BUDGET // (longest * vocabulary)))
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f'batch_size must be "auto" or a whole number of at least 1, got {batch_size!r}.')
+    return batch_size
+
+
+def _nonfinite(language: str, loss: float, on_nonfinite: OnNonFinite) -> float:
+    if on_nonfinite == "inf":
+        return float("inf")
+    raise NonFiniteError(
+        f"The loss on {language!r} is {loss}. The model gives NaN or infinite logits: load it in float32 or bfloat16 "
+        'instead of float16, or pass on_nonfinite="inf" if it was broken on purpose.'
+    )
+
+
+def _checked_stride(stride: int | None, block_size: int) -> int:
+    if stride is None:
+        return max(1, block_size // 2)
+    if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride < block_size:
+        raise InputError(f"stride must be a whole number from 1 to block_size - 1 = {block_size - 1}, got {stride!r}.")
+    return stride
+
+
+def _digest(windows: Mapping[str, Sequence[Window]]) -> str:
+    digest = hashlib.sha256()
+    for language, cut in windows.items():
+        digest.update(f"{language}|".encode())
+        for window in cut:
+            digest.update(f"{window.first_scored}:{','.join(map(str, window.ids))};".encode())
+    return digest.hexdigest()
+
+
+def _model_settings(model: nn.Module) -> dict[str, Any]:
+    config = getattr(model, "config", None)
+    return {
+        "model": getattr(config, "_name_or_path", None) or None,
+        "revision": getattr(config, "_commit_hash", None),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+    }

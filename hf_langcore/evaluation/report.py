@@ -1,0 +1,239 @@
+"""PerplexityReport: language x condition, as numbers, JSON, Markdown and a console table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_langcore.errors import InputError
+from hf_langcore.files import replace_text
+
+FORMAT_VERSION = 1
+
+_LARGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageScore:
+    """One measurement.
+
+    Attributes:
+        nll: Mean negative log-likelihood per token, in nats.
+        tokens: Number of scored tokens.
+    """
+
+    nll: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll); infinite where that is no float."""
+        return _exp(self.nll)
+
+
+class PerplexityReport:
+    """Perplexity of one or several conditions in one or several languages.
+
+    `report.perplexity["zh"]`, `.nll`, `.tokens` and `.mean()` speak of the only condition; where there are several,
+    take one first: `report["top 3 %"].perplexity["zh"]`. Deltas are relative to the first condition.
+
+    Attributes:
+        conditions: Condition -> language -> score.
+        settings: What was measured: model, revision, dtype, block size, stride, start token, digest of the text.
+    """
+
+    def __init__(
+        self, conditions: Mapping[str, Mapping[str, LanguageScore]], *, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        if not conditions or not all(conditions.values()):
+            raise InputError("A PerplexityReport needs at least one condition with one language.")
+        first = list(next(iter(conditions.values())))
+        for name, scores in conditions.items():
+            if set(scores) != set(first):
+                raise InputError(
+                    f"All conditions need the same languages: the first has {first}, {name!r} has {list(scores)}."
+                )
+        self.conditions = {name: dict(scores) for name, scores in conditions.items()}
+        self.settings = dict(settings or {})
+
+    @classmethod
+    def compare(cls, reports: Mapping[str, PerplexityReport]) -> PerplexityReport:
+        """Put reports of one condition each side by side.
+
+        Args:
+            reports: Name of the condition -> report; the first is the baseline of the deltas.
+
+        Raises:
+            InputError: The languages differ, or the texts do: figures of different texts cannot be compared.
+        """
+        if not reports:
+            raise InputError('compare needs reports, such as {"base": report, "top 3 %": other}; got none.')
+        texts = {report.settings.get("text_sha256") for report in reports.values()}
+        if len(texts) > 1:
+            raise InputError(
+                "The reports were measured on different texts, or cut differently (block_size, stride, max_tokens), so "
+                "their figures cannot be compared. Measure all conditions with the same arguments."
+            )
+        first = next(iter(reports.values()))
+        return cls({name: report.only() for name, report in reports.items()}, settings=first.settings)
+
+    def __getitem__(self, condition: str) -> PerplexityReport:
+        if condition not in self.conditions:
+            raise KeyError(f"no condition {condition!r}; there are {list(self.conditions)}")
+        return PerplexityReport({condition: self.conditions[condition]}, settings=self.settings)
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages, in order."""
+        return list(next(iter(self.conditions.values())))
+
+    @property
+    def perplexity(self) -> dict[str, float]:
+        """Language -> perplexity of the only condition."""
+        return {language: score.perplexity for language, score in self.only().items()}
+
+    @property
+    def nll(self) -> dict[str, float]:
+        """Language -> mean negative log-likelihood in nats per token of the only condition."""
+        return {language: score.nll for language, score in self.only().items()}
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Language -> number of scored tokens."""
+        return {language: score.tokens for language, score in next(iter(self.conditions.values())).items()}
+
+    def mean(self, condition: str | None = None) -> float:
+        """Geometric mean of the perplexities over languages, each language counting the same."""
+        scores = self.only() if condition is None else self.conditions[condition]
+        return _exp(sum(score.nll for score in scores.values()) / len(scores))
+
+    def deltas(self) -> dict[str, dict[str, float]]:
+        """Condition -> language -> nll minus the first condition's nll, in nats per token."""
+        names = list(self.conditions)
+        base = self.conditions[names[0]]
+        return {
+            name: {language: self.conditions[name][language].nll - base[language].nll for language in base}
+            for name in names[1:]
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; infinite figures become the string "inf"."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "settings": self.settings,
+            "conditions": {
+                name: {
+                    language: {"nll": _json(s.nll), "perplexity": _json(s.perplexity), "tokens": s.tokens}
+                    for language, s in scores.items()
+                }
+                for name, scores in self.conditions.items()
+            },
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """As JSON text; also written to `path` where one is given."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        if path is not None:
+            replace_text(Path(path), text)
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> PerplexityReport:
+        """Read what `to_json` wrote: a path, or the text itself.
+
+        Raises:
+            InputError: It is no report.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        try:
+            values = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+            conditions = {
+                name: {language: LanguageScore(float(s["nll"]), int(s["tokens"])) for language, s in scores.items()}
+                for name, scores in values["conditions"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"This is no perplexity report as written by to_json ({error!r}).") from error
+        return cls(conditions, settings=values.get("settings"))
+
+    def to_markdown(self) -> str:
+        """A Markdown table: one row a language, one column a condition, the geometric mean last."""
+        header, rows = self._cells()
+        lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
+        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+    def __rich__(self) -> Any:
+        """The table that rich prints."""
+        from rich.table import Table
+
+        header, rows = self._cells()
+        table = Table(title="Perplexity", caption=self._caption(), header_style="bold", title_justify="left")
+        table.add_column(header[0])
+        for name in header[1:]:
+            table.add_column(name, justify="right")
+        for number, row in enumerate(rows, start=2 - len(rows)):
+            table.add_row(*row, style="bold" if number == 1 else None, end_section=number == 0)
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=max(100, 14 * (len(self.conditions) + 2)), color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip()
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {_figure(self.mean(name))}" for name in self.conditions)
+        return f"PerplexityReport({len(self.languages)} languages, geometric mean: {means})"
+
+    def only(self) -> dict[str, LanguageScore]:
+        """The scores of the only condition.
+
+        Raises:
+            InputError: There are several.
+        """
+        if len(self.conditions) > 1:
+            raise InputError(
+                f"This report has the conditions {list(self.conditions)}; take one first, such as "
+                f"report[{next(iter(self.conditions))!r}]."
+            )
+        return next(iter(self.conditions.values()))
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        names = list(self.conditions)
+        rows = [
+            [
+                language,
+                f"{self.tokens[language]:,}",
+                *(_figure(self.conditions[n][language].perplexity) for n in names),
+            ]
+            for language in self.languages
+        ]
+        total = f"{sum(self.tokens.values()):,}"
+        rows.append(["mean (geometric)", total, *(_figure(self.mean(name)) for name in names)])
+        return ["language", "tokens", *names], rows
+
+    def _caption(self) -> str:
+        wanted = ("model", "revision", "dtype", "block_size", "stride", "start_token")
+        return ", ".join(f"{key} {self.settings[key]}" for key in wanted if self.settings.get(key) is not None)
+
+
+def _figure(value: float) -> str:
+    if math.isinf(value):
+        return "inf"
+    return f"{value:,.2f}" if value < _LARGE else f"{value:.2e}"
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+def _json(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,242 @@
+"""The one loop over languages: importance scores and core masks from a model and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from hf_langcore.architecture import Extra, Weight, decoder_weights
+from hf_langcore.binding import base_identity
+from hf_langcore.data import (
+    DEFAULT_BLOCK_SIZE,
+    Corpora,
+    pack_blocks,
+    read_texts,
+    require_corpora,
+    start_token,
+    usable_block_size,
+)
+from hf_langcore.errors import ConfigurationError, InputError
+from hf_langcore.importance.progress_store import ProgressStore
+from hf_langcore.importance.taylor import taylor_scores
+from hf_langcore.importance.versions import library_versions
+from hf_langcore.masks import CoreMask, ImportanceScores, Provenance, fingerprint
+from hf_langcore.masks.selection import check_fraction, check_which
+from hf_langcore.modes import adapters_off, eval_mode, gradients_for
+
+Method = Literal["taylor", "magnitude", "random"]
+
+_AUTO_BATCH = 8  # blocks per batch in the published code; fixed, so that masks do not depend on the machine
+
+
+def compute_importance(
+    model: nn.Module,
+    tokenizer: Any = None,
+    corpora: Corpora | None = None,
+    *,
+    method: Method = "taylor",
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    batch_size: int | Literal["auto"] = "auto",
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos_token_id: int | None = None,
+    text_column: str = "text",
+    include: Iterable[Extra] = (),
+    resume_dir: str | Path | None = None,
+    progress: bool = True,
+) -> ImportanceScores:
+    """Score every weight of the decoder layers.
+
+    - "taylor" (Zhang et al., ACL 2024): abs(sum over batches of gradient x weight) per language, summed over
+      languages. The gradient of each batch's mean loss counts, as published, so a smaller last batch weighs as
+      much as the others.
+    - "magnitude": abs(weight), without texts. A control.
+    - "random": uniform random numbers, without texts. A control.
+
+    For importance from further-pretrained checkpoints see `importance_from_checkpoints`.
+
+    Args:
+        model: A causal LM, bare or wrapped; adapters are switched off meanwhile. It is left as it was.
+        tokenizer: Any callable with transformers' tokenizer interface; only for "taylor".
+        corpora: Language -> texts; only for "taylor". See `hf_langcore.data.corpora`.
+        method: The scorer.
+        block_size: Tokens per block, the start token included; at most the model's context.
+        batch_size: Blocks per batch; "auto" is 8.
+        max_tokens: At most so many tokens per language, start tokens included.
+        seed: Shuffles the documents ("taylor"; None keeps their order) or seeds "random" (None is 0).
+        bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
+        text_column: Column of data sets, `.jsonl` and `.parquet` files.
+        include: "embeddings" or "lm_head" to score these too.
+        resume_dir: Folder in which each finished language is kept; a second call with the same model, texts and
+            settings goes on after the last one.
+        progress: Show a progress bar.
+
+    Returns:
+        Parameter name of the bare model -> float32 tensor of the weight's shape, on the CPU.
+
+    Raises:
+        CorpusError: A text is missing, empty or too short.
+        NonFiniteError: A loss is NaN or infinite.
+        UnsupportedModelError: The model has no decoder layers, is quantised, or the tokenizer has no start token.
+    """
+    if method not in get_args(Method):
+        raise InputError(
+            f"method must be one of {list(get_args(Method))}, got {method!r}. For checkpoints of further pretraining use "
+            "importance_from_checkpoints (the method weight_change)."
+        )
+    weights = decoder_weights(model, include=include)
+    source = Provenance(
+        method=method,
+        seed=seed,
+        base_fingerprint=fingerprint({name: weight.parameter for name, weight in weights.items()}),
+        versions=library_versions(),
+        **base_identity(model),
+    )
+    if method != "taylor":
+        return _from_weights(weights, source, random=method == "random")
+    if tokenizer is None or corpora is None:
+        raise ConfigurationError('method="taylor" needs texts: compute_importance(model, tokenizer, corpora).')
+    start = start_token(tokenizer, bos_token_id)
+    block_size = usable_block_size(model, block_size)
+    blocks = {
+        language: pack_blocks(
+            language,
+            read_texts(language, texts, text_column=text_column, seed=seed),
+            tokenizer,
+            start=start,
+            block_size=block_size,
+            max_tokens=max_tokens,
+        )
+        for language, texts in require_corpora(corpora).items()
+    }
+    source = replace(
+        source,
+        tokens={language: ids.numel() for language, ids in blocks.items()},
+        block_size=block_size,
+        batch_size=_checked_batch(batch_size),
+    )
+    store = ProgressStore(Path(resume_dir), source) if resume_dir is not None else None
+    return ImportanceScores(
+        _over_languages(model, weights, blocks, source, store, progress=progress), provenance=source
+    )
+
+
+def compute_core_mask(
+    model: nn.Module,
+    tokenizer: Any = None,
+    corpora: Corpora | None = None,
+    *,
+    method: Method = "taylor",
+    fraction: float = 0.01,
+    which: Literal["top", "bottom", "random"] = "top",
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    batch_size: int | Literal["auto"] = "auto",
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    bos_token_id: int | None = None,
+    text_column: str = "text",
+    include: Iterable[Extra] = (),
+    resume_dir: str | Path | None = None,
+    progress: bool = True,
+) -> CoreMask:
+    """Find the core: score every weight, then take int(fraction * numel) of each tensor.
+
+    Args:
+        model: A causal LM; see `compute_importance`, which also explains the arguments that are not listed here.
+        tokenizer: Its tokenizer.
+        corpora: Language -> texts.
+        method: The scorer.
+        fraction: Share of each tensor, strictly between 0 and 1.
+        which: "top" (the core), "bottom" or "random" (the controls).
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
+        max_tokens: At most so many tokens per language.
+        seed: Seed of shuffles and random choices.
+        bos_token_id: Start token.
+        text_column: Column of the text.
+        include: "embeddings" or "lm_head" too.
+        resume_dir: Folder for finished languages.
+        progress: Show a progress bar.
+
+    Returns:
+        The mask, with its provenance and the fingerprint of the weights.
+
+    Raises:
+        LangCoreError: As `compute_importance` and `CoreMask.from_scores`.
+    """
+    check_fraction(fraction)  # before hours of scoring, not after
+    check_which(which)
+    scores = compute_importance(
+        model,
+        tokenizer,
+        corpora,
+        method=method,
+        block_size=block_size,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        seed=seed,
+        bos_token_id=bos_token_id,
+        text_column=text_column,
+        include=include,
+        resume_dir=resume_dir,
+        progress=progress,
+    )
+    return CoreMask.from_scores(scores, fraction=fraction, which=which, seed=seed or 0)
+
+
+def _over_languages(
+    model: nn.Module,
+    weights: dict[str, Weight],
+    blocks: dict[str, torch.Tensor],
+    source: Provenance,
+    store: ProgressStore | None,
+    *,
+    progress: bool,
+) -> dict[str, torch.Tensor]:
+    total = {name: torch.zeros(weight.parameter.shape, dtype=torch.float32) for name, weight in weights.items()}
+    parameters = [weight.parameter for weight in weights.values()]
+    count = sum(len(ids) for ids in blocks.values())
+    with (
+        adapters_off(model),
+        eval_mode(model),
+        gradients_for(model, parameters),
+        tqdm(total=count, unit="block", disable=not progress) as bar,
+    ):
+        for language, ids in blocks.items():
+            bar.set_description(f"importance {language}")
+            scores = store.load(language, ids) if store else None
+            if scores is None:
+                batch = source.batch_size or _AUTO_BATCH
+                scores = taylor_scores(model, weights, ids, batch_size=batch, language=language, bar=bar)
+                if store:
+                    store.save(language, ids, scores)
+            else:
+                bar.update(len(ids))
+            for name, values in scores.items():
+                total[name] += values
+    return total
+
+
+def _from_weights(weights: dict[str, Weight], source: Provenance, *, random: bool) -> ImportanceScores:
+    generator = torch.Generator().manual_seed(source.seed or 0)
+    tensors = {
+        name: torch.rand(weight.parameter.shape, generator=generator)
+        if random
+        else weight.parameter.detach().to("cpu", torch.float32, copy=True).abs_()
+        for name, weight in weights.items()
+    }
+    return ImportanceScores(tensors, provenance=source)
+
+
+def _checked_batch(batch_size: int | str) -> int:
+    if batch_size == "auto":
+        return _AUTO_BATCH
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f'batch_size must be "auto" or a whole number of at least 1, got {batch_size!r}.')
+    return batch_size
