@@ -1,0 +1,39 @@
+# The two commands of the README, and what contributors need. Each sets up its own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check tests results format clean
+
+demo: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/langcore demo --output demo-out --overwrite
+
+test: check tests
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONUTF8=1 $(BIN)/lint-imports
+
+# One thread per worker: two threads that fight for a core are ten times slower.
+tests: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+# The table of docs/results.md, on a real model and real text (LANGCORE_MODEL, LANGCORE_DATA).
+results: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/thirty_languages.py --write docs/results.md
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) demo-out build dist

@@ -1,0 +1,43 @@
+"""Entry point of `langcore`. Exit code 0: done, 1: failed, 2: wrong usage."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hf_langcore._version import __version__
+from hf_langcore.cli import demo, edit, evaluate, find, inspect, train
+from hf_langcore.errors import LangCoreError
+
+app = typer.Typer(
+    name="langcore",
+    help="Find, edit and protect the core region of a language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("find")(find.find)
+app.command("inspect")(inspect.inspect)
+app.command("perturb")(edit.perturb)
+app.command("scale")(edit.scale)
+app.command("eval")(evaluate.evaluate)
+app.command("sft")(train.sft)
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run `langcore`; an expected failure is one clear message on standard error and exit code 1."""
+    try:
+        app()
+    except LangCoreError as error:
+        print(f"langcore: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,401 @@
+"""The main job end to end on the built-in corpus: find, edit, scan, fine-tune, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, TrainerCallback
+
+from hf_langcore._version import __version__
+from hf_langcore.data.mini import mini_corpora
+from hf_langcore.errors import ArtifactExistsError
+from hf_langcore.evaluation import PerplexityReport, ScoringTask, prepare_scoring, score
+from hf_langcore.files import replace_json, replace_text
+from hf_langcore.importance import compute_importance
+from hf_langcore.masks import CoreMask, ImportanceScores
+from hf_langcore.recipes.pretraining import TinyModel, pretrain
+from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
+from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
+
+CORE_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
+FRACTION = 0.03
+
+_TRAIN_SENTENCES = 4000
+_TEST_SENTENCES = 160
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """How much the demo does; the defaults take a few minutes on two cores.
+
+    Attributes:
+        model: Shape and training of the tiny model.
+        train_sentences: Sentences per language to train on.
+        tokens: Scored tokens per language and condition.
+        importance_tokens: Tokens per language for the importance.
+        candidates: Dimensions that the scan edits.
+        task_rows: Rows of the fine-tuning task.
+        epochs: Passes over the task rows in each fine-tuning run.
+    """
+
+    model: TinyModel = field(default_factory=TinyModel)
+    train_sentences: int = _TRAIN_SENTENCES
+    tokens: int = 1024
+    importance_tokens: int = 64 * 128
+    candidates: int = 48
+    task_rows: int = 320
+    epochs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One fine-tuning run.
+
+    Attributes:
+        name: What was done.
+        task_loss: Loss on task rows that were not trained on, in nats per token, before and after.
+        core_changed: Core weights that differ from the base, of `core_size`.
+        core_size: Number of core weights.
+        complement_changed: Other weights of the decoder layers that differ from the base.
+    """
+
+    name: str
+    task_loss: tuple[float, float]
+    core_changed: int
+    core_size: int
+    complement_changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Everything that the demo found."""
+
+    core_mask: CoreMask
+    regions: PerplexityReport
+    harm: dict[str, float]
+    critical: list[CriticalDimension]
+    runs: list[Run]
+    retention: PerplexityReport
+    seconds: dict[str, float]
+
+
+def run_demo(
+    output: str | Path,
+    *,
+    size: DemoSize | None = None,
+    overwrite: bool = False,
+    tell: Callable[[Any], None] = print,
+    progress: bool = True,
+) -> DemoResult:
+    """Run the demo and write mask, tables and figures into a folder.
+
+    Args:
+        output: The folder.
+        size: How much to do.
+        overwrite: Replace an earlier demo in the folder.
+        tell: Receives what there is to show: strings and rich renderables.
+        progress: Show progress bars.
+
+    Raises:
+        ArtifactExistsError: The folder exists and is not empty.
+    """
+    size, folder = size or DemoSize(), Path(output)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ArtifactExistsError(f"{str(folder)!r} exists and is not empty. Name a new folder or pass --overwrite.")
+    clock = _Clock()
+    with clock("train the tiny model"):
+        model, tokenizer = _tiny_model(size, tell, progress=progress)
+    held_out = mini_corpora(sentences=_TEST_SENTENCES, start=size.train_sentences)
+    task = prepare_scoring(model, tokenizer, held_out, block_size=128, max_tokens=size.tokens)
+    with clock("find the core"):
+        scores = _importance(model, tokenizer, size, progress=progress)
+    core_mask = CoreMask.from_scores(scores, fraction=FRACTION)
+    tell(f"\n[bold]1. The core[/bold]: {core_mask!r}")
+    with clock("language table"):
+        regions = compare_regions(model, task, standard_regions(scores, FRACTION, random_seeds=1), progress=progress)
+    tell(regions)
+    harm = harm_ratio(regions, f"top {100 * FRACTION:g} %", [f"random {100 * FRACTION:g} %"])
+    tell(_harm_line(harm))
+    with clock("critical dimensions"):
+        critical = find_critical_dimensions(
+            model, tokenizer, held_out, candidates=size.candidates, block_size=128, max_tokens=128, progress=progress
+        )
+    tell("\n[bold]2. Critical dimensions[/bold]: norm weights, each edited, measured and restored")
+    tell(_critical_table(critical[:5]))
+    with clock("fine-tune"):
+        runs, retention = _fine_tuning(model, tokenizer, core_mask, task, size, progress=progress)
+    tell("\n[bold]3. Fine-tuning[/bold] on small sums, and what it does to every language")
+    tell(retention)
+    tell(_run_table(runs))
+    result = DemoResult(core_mask, regions, harm, critical, runs, retention, clock.seconds)
+    _write(folder, result)
+    tell(
+        f"\nMask, tables and figures are in {folder}. " + ", ".join(f"{k} {v:.0f} s" for k, v in clock.seconds.items())
+    )
+    return result
+
+
+class _Clock:
+    """Seconds per step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - start, 1)
+
+
+def _tiny_model(size: DemoSize, tell: Callable[[Any], None], *, progress: bool) -> tuple[Any, Any]:
+    """The tiny model, trained once and then taken from the cache."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import logging as transformers_logging
+
+    recipe = json.dumps({"model": asdict(size.model), "sentences": size.train_sentences, "version": __version__})
+    cache = Path(os.environ.get("HF_LANGCORE_CACHE", Path.home() / ".cache" / "hf_langcore"))
+    folder = cache / f"tiny-llama-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    transformers_logging.disable_progress_bar()
+    if not (folder / "config.json").is_file():
+        tell("A tiny multilingual Llama is trained on the built-in corpus; later runs take it from the cache.")
+        model, tokenizer = pretrain(mini_corpora(sentences=size.train_sentences), shape=size.model, progress=progress)
+        _keep(model, tokenizer, folder)
+    # From disk in both cases, so that the first run and the later ones start from the same object.
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save into the cache in one rename, so that a killed demo leaves no half model."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        arriving = Path(temporary) / "model"
+        model.save_pretrained(arriving)
+        tokenizer.save_pretrained(arriving)
+        shutil.rmtree(folder, ignore_errors=True)
+        arriving.rename(folder)
+
+
+def _importance(model: nn.Module, tokenizer: Any, size: DemoSize, *, progress: bool) -> ImportanceScores:
+    texts = mini_corpora(CORE_LANGUAGES, sentences=size.train_sentences)
+    return compute_importance(
+        model, tokenizer, texts, block_size=128, max_tokens=size.importance_tokens, progress=progress
+    )
+
+
+def _fine_tuning(
+    model: nn.Module, tokenizer: Any, core_mask: CoreMask, task: ScoringTask, size: DemoSize, *, progress: bool
+) -> tuple[list[Run], PerplexityReport]:
+    """Three runs from the same base: free, with the frozen core, and with general data mixed in too."""
+    rows = _sums(size.task_rows + 64)
+    train, test = rows[: size.task_rows], rows[size.task_rows :]
+    general = [text for texts in mini_corpora(sentences=400, sentences_per_document=2).values() for text in texts]
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    loss_before = _task_loss(model, tokenizer, test)
+    reports = {"base": score(model, task, condition="base", progress=False)}
+    runs = []
+    for name, mask, mixed in (
+        ("free", None, []),
+        ("frozen core", core_mask, []),
+        ("frozen core + general data", core_mask, general),
+    ):
+        _train(model, tokenizer, train, mask, mixed, size, name=name, progress=progress)
+        reports[name] = score(model, task, condition=name, progress=False)
+        changed = _changed(model, before, core_mask)
+        runs.append(
+            Run(name, (loss_before, _task_loss(model, tokenizer, test)), changed[0], core_mask.count(), changed[1])
+        )
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                parameter.copy_(before[key])
+    return runs, PerplexityReport.compare(reports)
+
+
+def _train(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[dict[str, str]],
+    core_mask: CoreMask | None,
+    general: list[str],
+    size: DemoSize,
+    *,
+    name: str,
+    progress: bool,
+) -> None:
+    from datasets import Dataset
+
+    from hf_langcore.training import CoreRegionSFTConfig, CoreRegionSFTTrainer
+
+    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
+        args = CoreRegionSFTConfig(
+            output_dir=folder,
+            num_train_epochs=size.epochs,
+            per_device_train_batch_size=16,
+            learning_rate=5e-4,
+            weight_decay=0.1,
+            max_length=128,
+            lr_scheduler_type="cosine",
+            bf16=False,
+            use_cpu=not torch.cuda.is_available(),
+            activation_checkpointing=False,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            general_data_ratio=5.0,
+        )
+        trainer = CoreRegionSFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_list(list(rows)),
+            processing_class=tokenizer,
+            core_mask=core_mask,
+            general_dataset=Dataset.from_dict({"text": general}) if general else None,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if progress:
+            trainer.add_callback(_Bar(name))
+        trainer.train()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bars of every preparation step, and no log lines about what the demo does on purpose (a free core)."""
+    import logging
+
+    import datasets
+
+    loggers = [logging.getLogger(name) for name in ("hf_langcore", "transformers", "trl")]
+    levels = [logger.level for logger in loggers]
+    without_bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if not without_bars:
+            datasets.enable_progress_bars()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Bar(TrainerCallback):  # type: ignore[misc]
+    """One progress bar that says which run it belongs to."""
+
+    def __init__(self, name: str) -> None:
+        self._bar = tqdm(desc=f"fine-tuning: {name}", unit="step")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
+        self._bar.reset(total=state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
+        self._bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
+        self._bar.close()
+
+
+def _sums(count: int) -> list[dict[str, str]]:
+    """Prompt and completion rows of additions, all different."""
+    generator = random.Random(0)
+    pairs = generator.sample([(a, b) for a in range(100) for b in range(100)], count)
+    return [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a, b in pairs]
+
+
+def _task_loss(model: Any, tokenizer: Any, rows: Sequence[dict[str, str]]) -> float:
+    """Mean loss of the completions, in nats per token, as SFTTrainer trains them: with an end token."""
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for row in rows:
+            prompt = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+            answer = tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            ids = torch.tensor([prompt + answer])
+            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+            total += float(nn.functional.cross_entropy(logits, ids[0, len(prompt) :], reduction="sum"))
+            count += len(answer)
+    return total / count
+
+
+def _changed(model: nn.Module, before: dict[str, torch.Tensor], core_mask: CoreMask) -> tuple[int, int]:
+    """Numbers of core and other weights whose bits differ from the base."""
+    core = others = 0
+    after = dict(model.named_parameters())
+    for name in core_mask:
+        differs = after[name].detach().view(torch.int32) != before[name].view(torch.int32)
+        inside = core_mask[name]
+        core += int((differs & inside).sum())
+        others += int((differs & ~inside).sum())
+    return core, others
+
+
+def _harm_line(harm: dict[str, float]) -> str:
+    above = [language for language, ratio in harm.items() if ratio > 1]
+    smallest = min(harm, key=lambda language: harm[language])
+    return (
+        f"Zeroing the top {100 * FRACTION:g} % hurts more than zeroing random weights in {len(above)} of {len(harm)} languages; "
+        f"the smallest ratio of the rises in loss is {harm[smallest]:.1f} ({smallest})."
+    )
+
+
+def _critical_table(critical: Sequence[CriticalDimension]) -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for column in ("norm weight", "index", "factor", "perplexity", "times the base"):
+        table.add_column(column, justify="left" if column == "norm weight" else "right")
+    for one in critical:
+        table.add_row(
+            one.parameter, str(one.index), f"x{one.factor:g}", f"{one.perplexity:.2f}", f"{one.perplexity_ratio:.2f}"
+        )
+    return table
+
+
+def _run_table(runs: Sequence[Run]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="What each run learned and changed", title_justify="left")
+    for column in ("run", "loss on new sums", "core weights changed", "other weights changed"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for run in runs:
+        loss = f"{run.task_loss[0]:.2f} -> {run.task_loss[1]:.2f}"
+        table.add_row(run.name, loss, f"{run.core_changed:,} of {run.core_size:,}", f"{run.complement_changed:,}")
+    return table
+
+
+def _write(folder: Path, result: DemoResult) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    result.core_mask.save_pretrained(folder / "core-mask", overwrite=True)
+    replace_json(
+        folder / "results.json",
+        {
+            "hf_langcore": __version__,
+            "regions": result.regions.to_dict(),
+            "harm_ratio": {language: str(ratio) for language, ratio in result.harm.items()},
+            "critical_dimensions": [
+                {**asdict(one), "perplexity": str(one.perplexity), "perplexity_ratio": str(one.perplexity_ratio)}
+                for one in result.critical
+            ],
+            "runs": [asdict(run) for run in result.runs],
+            "retention": result.retention.to_dict(),
+            "seconds": result.seconds,
+        },
+    )
+    replace_text(
+        folder / "tables.md",
+        f"# Regions\n\n{result.regions.to_markdown()}\n# After fine-tuning\n\n{result.retention.to_markdown()}",
+    )
