@@ -1,0 +1,112 @@
+"""Where an adapter's core mask comes from: a folder, a repository, the adapter's own files or the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError
+from torch import nn
+
+from hf_langcore.architecture import decoder_weights
+from hf_langcore.binding import base_identity
+from hf_langcore.errors import ConfigurationError, CoreMaskFormatError
+from hf_langcore.masks import CoreMask, Provenance, fingerprint
+from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
+
+METHODS = ("magnitude", "random")
+
+
+def load_core_mask(source: str, revision: str | None) -> CoreMask:
+    """The mask in a folder or, where there is no such folder, in a Hub repository.
+
+    Raises:
+        ConfigurationError: A revision was given for a folder.
+        InputError: There is no mask.
+    """
+    if Path(source).exists() or not _is_repository_id(source):
+        if revision is not None:
+            raise ConfigurationError(
+                f"core_mask_revision={revision!r} needs a Hub repository, but core_mask={source!r} is a folder, which "
+                "has no revisions. Leave core_mask_revision out."
+            )
+        return CoreMask.from_pretrained(source)
+    return CoreMask.from_pretrained(
+        snapshot_download(source, revision=revision, allow_patterns=[CONFIG_FILE, MASK_FILE])
+    )
+
+
+def saved_core_mask(
+    location: str, subfolder: str | None, description: dict[str, Any], download: Mapping[str, Any]
+) -> CoreMask | dict[str, Any]:
+    """The mask that was saved beside an adapter's config, or its description where only that was saved.
+
+    Args:
+        location: Folder or repository of the adapter.
+        subfolder: Folder in it.
+        description: What the config says of the mask; see `describe`.
+        download: Options of `hf_hub_download`, as the config was loaded with.
+
+    Raises:
+        CoreMaskFormatError: The files are not those that the config describes.
+    """
+    folder = Path(location, subfolder or "")
+    if not folder.is_dir():
+        try:
+            for name in (MASK_FILE, CONFIG_FILE):
+                folder = Path(hf_hub_download(location, name, subfolder=subfolder, **download)).parent
+        except EntryNotFoundError:
+            return description  # the bits also travel in the adapter's weights
+    if not (folder / CONFIG_FILE).is_file():
+        return description
+    core_mask = CoreMask.from_pretrained(folder)
+    if core_mask.digest() != description["digest"]:
+        raise CoreMaskFormatError(
+            f"The core mask in {str(folder)!r} is not the one that the adapter was trained with: its digest is "
+            f"{core_mask.digest()[:16]}..., adapter_config.json names {str(description['digest'])[:16]}... Download the "
+            "adapter again."
+        )
+    return core_mask
+
+
+def computed_core_mask(model: nn.Module, *, method: str, fraction: float, seed: int) -> CoreMask:
+    """A mask over all decoder-layer weights, from the weights alone.
+
+    Args:
+        model: The model, bare or wrapped.
+        method: "magnitude" takes the largest weights of every tensor, "random" any.
+        fraction: Share of every tensor, strictly between 0 and 1.
+        seed: For "random".
+    """
+    values = {name: weight.parameter.detach() for name, weight in decoder_weights(model).items()}
+    which = "random" if method == "random" else "top"
+    # One tensor at a time: absolute values of a whole model would be a second copy of it.
+    planes = {
+        name: CoreMask.from_scores({name: value.abs()}, fraction=fraction, which=which, seed=seed).packed(name)
+        for name, value in values.items()
+    }
+    provenance = Provenance(method=method, base_fingerprint=fingerprint(values), **base_identity(model))
+    return CoreMask(planes, provenance=provenance.selected(which=which, fraction=fraction, seed=seed))
+
+
+def describe(core_mask: CoreMask) -> dict[str, Any]:
+    """What adapter_config.json says of a mask: identity, size and origin, never its bits."""
+    provenance = core_mask.provenance.to_dict()
+    print_ = core_mask.provenance.base_fingerprint
+    if print_ is not None:
+        # The digest of every single tensor would be most of the file; core_mask_config.json has them.
+        provenance["base_fingerprint"] = {"algorithm": print_.algorithm, "total": print_.total}
+    return {
+        "digest": core_mask.digest(),
+        "weights": core_mask.numel(),
+        "core_weights": core_mask.count(),
+        "provenance": provenance,
+    }
+
+
+def _is_repository_id(source: str) -> bool:
+    """Whether `source` could be "owner/name"; paths start with a dot or a slash or have more parts."""
+    parts = source.split("/")
+    return len(parts) == 2 and all(parts) and not source.startswith((".", "~")) and "\\" not in source  # noqa: PLR2004
