@@ -1,0 +1,89 @@
+"""`core_values.safetensors`: the values that a frozen core had when training began.
+
+It lies in the output folder of a run. Resuming takes the core from it and not from the checkpoint, so that a
+checkpoint in which the core has drifted is put right instead of being believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hf_langcore.errors import ConfigurationError
+from hf_langcore.files import replace_file
+
+CORE_VALUES_FILE = "core_values.safetensors"
+FORMAT = "hf_langcore.core_values"
+FORMAT_VERSION = "1"
+
+_REMEDY = (
+    "Copy the file from the output folder in which the run began, name the base model with base_values=, or start "
+    "again without resume_from_checkpoint."
+)
+
+logger = logging.getLogger(__name__)
+
+
+def write_core_values(folder: Path, values: Mapping[str, torch.Tensor], *, digest: str) -> None:
+    """Write the values of a core into an output folder, all or nothing.
+
+    Args:
+        folder: The output folder.
+        values: Parameter name -> values of its core weights, in storage order.
+        digest: Digest of the core mask.
+    """
+    path = folder / CORE_VALUES_FILE
+    if path.is_file() and _metadata(path).get("digest") != digest:
+        logger.warning(
+            "%s belongs to another core mask and is replaced: a new run starts in this output folder. Older "
+            "checkpoints in it can no longer be resumed with their own mask, except with base_values=.",
+            path,
+        )
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "digest": digest}
+    replace_file(path, lambda temporary: save_file(on_cpu, temporary, metadata=metadata))
+
+
+def read_core_values(folder: Path, *, digest: str) -> dict[str, torch.Tensor]:
+    """Read the values that a run began with.
+
+    Args:
+        folder: The output folder.
+        digest: Digest of the core mask of this run.
+
+    Raises:
+        ConfigurationError: The file is missing, damaged, of a newer format or of another core mask.
+    """
+    path = folder / CORE_VALUES_FILE
+    if not path.is_file():
+        raise ConfigurationError(
+            f"Training resumes from a checkpoint, but {path} is missing: without the values that the core had when "
+            f"the run began it cannot be told whether the checkpoint still has them. {_REMEDY}"
+        )
+    metadata = _metadata(path)
+    if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+        raise ConfigurationError(
+            f"{path} is damaged or was written by another version of hf_langcore: expected {FORMAT!r}, version "
+            f"{FORMAT_VERSION}, got {metadata or 'no such header'}. {_REMEDY}"
+        )
+    if metadata.get("digest") != digest:
+        raise ConfigurationError(
+            f"{path} belongs to another core mask: its digest is {metadata.get('digest')}, that of core_mask is "
+            f"{digest}. Resume with the mask that the run began with, or start a new run in another output_dir."
+        )
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 the handle is no dict
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The header of the file; empty where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}

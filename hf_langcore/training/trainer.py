@@ -1,0 +1,251 @@
+"""CoreRegionSFTTrainer: TRL's SFTTrainer that leaves the core alone and mixes general data in."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from hf_langcore.binding import bind
+from hf_langcore.data.mixture import check_mixture, mix_general_data
+from hf_langcore.data.rows import Rows, form_of, require_chat_template
+from hf_langcore.errors import ConfigurationError, CorpusError, UnsupportedModelError
+from hf_langcore.masks import CoreMask
+from hf_langcore.training.config import CoreRegionSFTConfig
+from hf_langcore.training.freeze import CoreFreezeCallback, require_plain_training
+from hf_langcore.training.sampling import Mixture, MixtureReport, MixtureSampler
+from hf_langcore.training.sources import load_rows
+
+_COMPLETIONS = ("prompt_completion", "conversation_pair")
+
+logger = logging.getLogger(__name__)
+
+
+class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
+    """Supervised fine-tuning that protects what a model knew before.
+
+    All arguments of SFTTrainer mean what they mean there. Task and general rows are prepared by SFTTrainer, each
+    in its own form, so that mixing does not change how a row is trained: of a prompt and completion only the
+    completion, text in full, conversations through the chat template.
+
+    In memory every epoch has all task rows and another sample of general rows. With `packing=True` one sample is
+    drawn before rows are packed, and all epochs share it. Where `train_dataset` or `general_dataset` streams, the
+    mixture streams, and `max_steps` has to be set.
+
+    Args:
+        model: A model, or the name of one.
+        args: A CoreRegionSFTConfig, or what SFTTrainer takes.
+        data_collator: As in SFTTrainer.
+        train_dataset: The task rows.
+        eval_dataset: As in SFTTrainer; nothing is mixed into it.
+        processing_class: The tokenizer; loaded with the model where it is missing.
+        compute_loss_func: As in SFTTrainer.
+        compute_metrics: As in SFTTrainer.
+        callbacks: More callbacks. The freeze comes after them.
+        optimizers: As in SFTTrainer.
+        optimizer_cls_and_kwargs: As in SFTTrainer.
+        preprocess_logits_for_metrics: As in SFTTrainer.
+        quantization_config: As in SFTTrainer; only with an adapter.
+        peft_config: An adapter, such as CoreRegionConfig, which never touches the core. Not with `core_mask`.
+        formatting_func: Makes text of task rows; general rows are left as they are.
+        core_mask: A core mask, or the folder of one: everything else is fine-tuned in place, and these weights
+            stay what they are, bit for bit. Overrides `args.core_mask`.
+        general_dataset: Rows to mix in, in any of the forms that SFTTrainer knows; a data set, a file, a folder
+            of `save_to_disk`, or "repo:config:split". Overrides `args.general_dataset`.
+
+    Raises:
+        ConfigurationError: `core_mask` with adapters, or mixing with options that do not allow it.
+        CorpusError: The general data is missing, empty or of no known form.
+        CoreMaskMismatchError: The mask does not fit the model.
+        UnsupportedModelError: `core_mask` with quantised or sharded weights.
+    """
+
+    def __init__(  # noqa: PLR0917 the order is SFTTrainer's
+        self,
+        model: str | PreTrainedModel,
+        args: SFTConfig | TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | dict[str, Rows] | None = None,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        compute_loss_func: Callable[..., torch.Tensor] | None = None,
+        compute_metrics: Callable[[Any], dict[str, float]] | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
+        quantization_config: Any = None,
+        peft_config: Any = None,
+        formatting_func: Callable[[dict[str, Any]], str] | None = None,
+        *,
+        core_mask: CoreMask | str | Path | None = None,
+        general_dataset: Rows | str | Path | None = None,
+    ) -> None:
+        args = args if args is not None else CoreRegionSFTConfig(f"{_short_name(model)}-SFT")
+        core_mask = core_mask if core_mask is not None else getattr(args, "core_mask", None)
+        _require_one_protection(model, core_mask, peft_config, quantization_config)
+        freeze = _freeze(core_mask, args)
+        self._mixture: Mixture | None = None
+        self._sampler: MixtureSampler | None = None
+        self._general = _general_rows(general_dataset, args)
+        self.completion_only_loss: bool
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=_task_rows(train_dataset, self._general),
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_loss_func=compute_loss_func,
+            compute_metrics=compute_metrics,
+            callbacks=[*(callbacks or []), *freeze],
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            formatting_func=formatting_func,
+        )
+        self._require_mixed()
+        for callback in freeze:
+            require_plain_training(self.model, self.args)
+            bind(self.model, callback.core_mask, base_check="off")  # names and shapes; weights when training begins
+
+    def mixture_report(self, epoch: int | None = None) -> MixtureReport | None:
+        """Rows and tokens of one epoch; None where nothing is mixed, or the mixture streams or is packed.
+
+        Args:
+            epoch: Number of the epoch, from 0; the last one that was begun if None.
+        """
+        if self._mixture is None:
+            return None
+        last = self._sampler.epoch if self._sampler is not None else 0
+        return self._mixture.report(last if epoch is None else epoch)
+
+    def num_examples(self, dataloader: Any) -> int:
+        """Rows in one pass; of a mixture those of an epoch, not all general rows that there are."""
+        batches = getattr(dataloader, "batch_sampler", None)
+        sampler = getattr(getattr(batches, "batch_sampler", batches), "sampler", None)
+        if isinstance(sampler, MixtureSampler):
+            return len(sampler)
+        return int(super().num_examples(dataloader))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        if self._mixture is None:
+            return super()._get_train_sampler(train_dataset)
+        self._sampler = MixtureSampler(self._mixture)
+        return self._sampler
+
+    def _prepare_dataset(
+        self,
+        dataset: Rows,
+        processing_class: Any,
+        args: Any,
+        packing: bool,  # noqa: FBT001 the signature is TRL's
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Rows:
+        """Mix the general rows into the first data set that is prepared, which is the training set."""
+        general, self._general = self._general, None
+        if general is None:
+            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        parts = copy.copy(args)
+        if packing:
+            parts.max_length = None  # packing cuts at max_length itself, and differently
+        task = super()._prepare_dataset(dataset, processing_class, parts, False, formatting_func, dataset_name)
+        general = self._prepare_general(general, processing_class, parts)
+        mixed = self._mix(task, general, args, packing=packing)
+        if not packing:
+            return mixed
+        return super()._prepare_dataset(mixed, processing_class, args, True, None, dataset_name)
+
+    def _prepare_general(self, rows: Rows, processing_class: Any, args: Any) -> Rows:
+        """As SFTTrainer would prepare it on its own: whether prompts are trained depends on this data's form."""
+        form = form_of(rows, name="general_dataset")
+        require_chat_template(processing_class, form)
+        if form == "text" and args.dataset_text_field != "text":
+            rows = rows.rename_column("text", args.dataset_text_field)
+        of_task: bool = self.completion_only_loss
+        if args.completion_only_loss is None:
+            self.completion_only_loss = form in _COMPLETIONS
+        try:
+            return super()._prepare_dataset(rows, processing_class, args, False, None, "general")
+        finally:
+            self.completion_only_loss = of_task
+
+    def _mix(self, task: Rows, general: Rows, args: Any, *, packing: bool) -> Rows:
+        ratio, by = _mixing(args)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        if packing or isinstance(task, IterableDataset) or isinstance(general, IterableDataset):
+            if packing and args.num_train_epochs > 1 and args.max_steps < 0:
+                logger.warning("With packing=True all epochs see the same sample of general rows.")
+            return mix_general_data(task, general, ratio=ratio, by=by, seed=seed)
+        if args.train_sampling_strategy != "random":
+            raise ConfigurationError(
+                f"train_sampling_strategy={args.train_sampling_strategy!r} orders the rows itself, so no new general "
+                'rows could be drawn for every epoch. Use "random", or mix beforehand with mix_general_data.'
+            )
+        self._mixture = Mixture(task, general, ratio=ratio, by=by, seed=seed)
+        return self._mixture.rows
+
+    def _require_mixed(self) -> None:
+        if self._general is not None:
+            raise ConfigurationError(
+                "general_dataset cannot be mixed into rows that SFTTrainer does not tokenise (images, or "
+                "dataset_kwargs={'skip_prepare_dataset': True}). Mix them beforehand with mix_general_data."
+            )
+
+
+def _short_name(model: str | PreTrainedModel) -> str:
+    name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
+    return Path(name).name or "model"
+
+
+def _mixing(args: Any) -> tuple[float, str]:
+    """Ratio and unit; plain SFT and training arguments have the default ones."""
+    return getattr(args, "general_data_ratio", 5.0), getattr(args, "general_data_by", "rows")
+
+
+def _freeze(core_mask: CoreMask | str | Path | None, args: Any) -> list[CoreFreezeCallback]:
+    if core_mask is None:
+        return []
+    return [CoreFreezeCallback(core_mask, base_check=getattr(args, "base_check", "error"))]
+
+
+def _general_rows(general_dataset: Rows | str | Path | None, args: Any) -> Rows | None:
+    source = general_dataset if general_dataset is not None else getattr(args, "general_dataset", None)
+    ratio, by = _mixing(args)
+    check_mixture(ratio=ratio, by=by)
+    return None if source is None or ratio == 0 else load_rows(source)
+
+
+def _task_rows(task: Rows | None, general: Rows | None) -> Rows | None:
+    """The task rows; as a stream where the general rows stream, so that SFTTrainer knows from the start."""
+    if isinstance(task, Dataset) and not len(task):
+        raise CorpusError("train_dataset has no rows; there is nothing to learn from.")
+    if isinstance(task, Dataset) and isinstance(general, IterableDataset):
+        return task.to_iterable_dataset()
+    return task
+
+
+def _require_one_protection(model: Any, core_mask: object, peft_config: object, quantization_config: object) -> None:
+    has_adapter = peft_config is not None or getattr(model, "peft_config", None) is not None
+    if core_mask is not None and has_adapter:
+        raise ConfigurationError(
+            "core_mask freezes the core in full fine-tuning, and an adapter (peft_config) trains no base weight at "
+            "all: give one of them. CoreRegionConfig(core_mask=...) is the adapter that keeps out of the core."
+        )
+    if core_mask is not None and quantization_config is not None:
+        raise UnsupportedModelError(
+            "core_mask needs full-precision weights, and quantization_config quantises them. Leave one out, or use "
+            "an adapter (peft_config=CoreRegionConfig(...))."
+        )
+    if core_mask is None and not has_adapter:
+        logger.warning("Neither core_mask nor peft_config is given: nothing protects the core in this run.")

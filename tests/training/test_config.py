@@ -1,0 +1,75 @@
+"""CoreRegionSFTConfig: what a YAML file can say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import HfArgumentParser
+from trl import SFTConfig
+
+from hf_langcore.errors import InputError
+from hf_langcore.training import CoreRegionSFTConfig
+
+# TRL and PEFT still use the old name.
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
+
+
+def make(tmp_path: Path, **changes: Any) -> CoreRegionSFTConfig:
+    return CoreRegionSFTConfig(str(tmp_path), use_cpu=True, **changes)
+
+
+def test_the_defaults_are_those_of_trl_and_the_published_ratio(tmp_path: Path) -> None:
+    """Nothing of TRL changes; general data comes five to one, counted in rows."""
+    ours, theirs = make(tmp_path).to_dict(), SFTConfig(str(tmp_path), use_cpu=True).to_dict()
+    added = {key: value for key, value in ours.items() if key not in theirs}
+    assert {key: value for key, value in ours.items() if key in theirs and key != "logging_dir"} == {
+        key: value for key, value in theirs.items() if key != "logging_dir"
+    }
+    assert added == {
+        "core_mask": None,
+        "base_check": "error",
+        "general_dataset": None,
+        "general_data_ratio": 5.0,
+        "general_data_by": "rows",
+    }
+
+
+def test_a_yaml_file_says_everything(tmp_path: Path) -> None:
+    """The fields parse from YAML and from the command line."""
+    path = tmp_path / "sft.yaml"
+    path.write_text(
+        f"output_dir: {tmp_path}\nuse_cpu: true\ncore_mask: my-core\nbase_check: warn\n"
+        "general_dataset: repo:config:train\ngeneral_data_ratio: 8\ngeneral_data_by: tokens\n"
+    )
+    (config,) = HfArgumentParser(CoreRegionSFTConfig).parse_yaml_file(str(path))
+    assert (config.core_mask, config.base_check, config.general_dataset) == ("my-core", "warn", "repo:config:train")
+    assert (config.general_data_ratio, config.general_data_by) == (8, "tokens")
+    options = ["--output_dir", str(tmp_path), "--use_cpu", "--general_data_ratio", "2.5"]
+    (config,) = HfArgumentParser(CoreRegionSFTConfig).parse_args_into_dataclasses(options)
+    assert config.general_data_ratio == 2.5
+
+
+def test_every_field_has_help() -> None:
+    """The command line shows them."""
+    fields = CoreRegionSFTConfig.__dataclass_fields__
+    for name in ("core_mask", "base_check", "general_dataset", "general_data_ratio", "general_data_by"):
+        assert fields[name].metadata["help"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"general_data_ratio": -1.0},
+        {"general_data_ratio": float("nan")},
+        {"general_data_ratio": float("inf")},
+        {"general_data_by": "words"},
+        {"base_check": "maybe"},
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """When the configuration is made, not when training starts."""
+    with pytest.raises(InputError, match=next(iter(wrong)).removeprefix("general_data_")):
+        make(tmp_path, **wrong)

@@ -1,0 +1,74 @@
+"""core_values.safetensors: written once, read when training resumes, believed only by its own mask."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from hf_langcore.errors import ConfigurationError
+from hf_langcore.training.core_values import CORE_VALUES_FILE, read_core_values, write_core_values
+
+VALUES = {"a.weight": torch.tensor([1.5, float("nan"), -0.0]), "b.weight": torch.ones(2, dtype=torch.bfloat16)}
+
+
+def test_values_come_back_bit_for_bit(tmp_path: Path) -> None:
+    """Dtypes, NaN and -0.0 survive; the file is an ordinary safetensors file."""
+    write_core_values(tmp_path / "out", VALUES, digest="abc")
+    read = read_core_values(tmp_path / "out", digest="abc")
+    assert {name: value.dtype for name, value in read.items()} == {n: v.dtype for n, v in VALUES.items()}
+    assert torch.equal(read["a.weight"].view(torch.int32), VALUES["a.weight"].view(torch.int32))
+    with safe_open(tmp_path / "out" / CORE_VALUES_FILE, framework="pt") as file:
+        assert file.metadata() == {"format": "hf_langcore.core_values", "format_version": "1", "digest": "abc"}
+
+
+def test_writing_leaves_one_readable_file(tmp_path: Path) -> None:
+    """No temporary file stays behind, and others may read the result."""
+    write_core_values(tmp_path, VALUES, digest="abc")
+    assert [path.name for path in tmp_path.iterdir()] == [CORE_VALUES_FILE]
+    assert (tmp_path / CORE_VALUES_FILE).stat().st_mode & stat.S_IRUSR
+
+
+def test_the_file_of_another_mask_is_replaced_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same mask is replaced silently, another one is not."""
+    with caplog.at_level(logging.WARNING):
+        write_core_values(tmp_path, VALUES, digest="abc")
+        write_core_values(tmp_path, VALUES, digest="abc")
+        assert not caplog.records
+        write_core_values(tmp_path, VALUES, digest="def")
+    assert "another core mask" in caplog.text
+    assert read_core_values(tmp_path, digest="def")
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    """Copy it, name the base, or start again."""
+    with pytest.raises(ConfigurationError, match=r"missing.*Copy the file.*base_values=.*start again"):
+        read_core_values(tmp_path, digest="abc")
+
+
+def test_another_mask_is_refused(tmp_path: Path) -> None:
+    """Both digests are named."""
+    write_core_values(tmp_path, VALUES, digest="abc")
+    with pytest.raises(ConfigurationError, match=r"its digest is abc, that of core_mask is def"):
+        read_core_values(tmp_path, digest="def")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "newer"])
+def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
+    """Bytes that are no such file are not guessed at."""
+    path = tmp_path / CORE_VALUES_FILE
+    write_core_values(tmp_path, VALUES, digest="abc")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-3])
+    else:
+        metadata = {"digest": "abc"} | (
+            {"format": "hf_langcore.core_values", "format_version": "2"} if damage == "newer" else {}
+        )
+        save_file(VALUES, path, metadata=metadata)
+    with pytest.raises(ConfigurationError, match="damaged or was written by another version"):
+        read_core_values(tmp_path, digest="abc")
