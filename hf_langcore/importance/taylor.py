@@ -60,7 +60,7 @@ def taylor_scores(
             for part in batch.split(_part_size(model, batch)):
                 loss = _mean_loss(model, part)
                 if not torch.isfinite(loss):
-                    raise _nonfinite(language, float(loss))
+                    raise _nonfinite(language, loss.item())
                 (loss * (len(part) / len(batch))).backward()
                 bar.update(len(part))
     return {

@@ -36,11 +36,12 @@ class PackedBits:
         Raises:
             InputError: `values` is not boolean.
         """
-        array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-        if array.dtype != np.bool_:
+        given = values if isinstance(values, torch.Tensor) else np.asarray(values)
+        if str(given.dtype) not in {"bool", "torch.bool"}:
             raise InputError(
-                f"A mask tensor has dtype bool, got {array.dtype}. Say what True means: e.g. `scores > threshold`."
+                f"A mask tensor has dtype bool, got {given.dtype}. Say what True means: e.g. `scores > threshold`."
             )
+        array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
         data = np.packbits(array.reshape(-1), bitorder="little")
         data.flags.writeable = False
         return cls(data, tuple(array.shape))

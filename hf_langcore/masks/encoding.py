@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def decode(name: str, entry: Entry, parts: dict[str, Bytes]) -> PackedBits:
     elif entry.kind == "bits":
         mask = _checked_bits(name, entry, parts["bits"])
     else:
-        mask = PackedBits.from_bool(np.zeros(entry.shape, dtype=np.bool_))
+        mask = PackedBits(np.zeros(_bytes(entry.size), dtype=np.uint8), entry.shape)
     return ~mask if entry.inverted else mask
 
 
@@ -107,6 +107,8 @@ def check_entry(name: str, entry: Entry) -> None:
     Raises:
         CoreMaskFormatError: It contradicts itself.
     """
+    if entry.kind not in get_args(Kind) or not isinstance(entry.inverted, bool):
+        raise _damaged(name, f"there is no form {entry.kind!r} with inverted = {entry.inverted!r}")
     if any(side < 0 for side in entry.shape) or entry.size > MAX_SIZE:
         raise _damaged(name, f"the shape {list(entry.shape)} is impossible")
     if not 0 <= 2 * entry.count <= entry.size:
@@ -127,6 +129,8 @@ def _checked_bits(name: str, entry: Entry, data: Bytes) -> PackedBits:
 
 
 def _decode_positions(name: str, entry: Entry, parts: dict[str, Bytes]) -> Bools:
+    if entry.count % 8 and (parts["low"][:, -1] >> entry.count % 8).any():
+        raise _damaged(name, "it holds bits beyond its last position")
     low = _low_parts(parts["low"], entry.count)
     chosen = np.zeros(entry.size, dtype=np.bool_)
     ramp = np.arange(_BLOCK * 8)

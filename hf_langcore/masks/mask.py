@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,11 +161,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
 
     def digest(self) -> str:
         """Hex sha256 of names, shapes and bits: the identity of the mask, however it is stored."""
-        digest = hashlib.sha256()
-        for name, plane in sorted(self._planes.items()):
-            digest.update(f"{name}|{list(plane.shape)}|".encode())
-            digest.update(plane.data.tobytes())
-        return digest.hexdigest()
+        return storage.digest_of(self._planes)
 
     def save_pretrained(self, save_directory: str | Path, *, overwrite: bool = False) -> None:
         """Write `core_mask.safetensors` and `core_mask_config.json` into a folder, all or nothing.

@@ -9,6 +9,15 @@ from typing import Any
 from hf_langcore.errors import CoreMaskFormatError
 from hf_langcore.masks.fingerprint import Fingerprint
 
+_FORMS: dict[str, type | tuple[type, ...]] = {
+    "fraction": (int, float),
+    "seed": int,
+    "block_size": int,
+    "batch_size": int,
+    "tokens": dict,
+    "versions": dict,
+}  # of the fields that are no text
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -53,14 +62,15 @@ class Provenance:
 
     def combined(self, operation: str, other: Provenance | None = None) -> Provenance:
         """The provenance of a set operation; the base model is kept where both sides agree on it."""
+        right = "" if other is None else f" {other.summary()}"
         other = other or self
         same_base = self.base_fingerprint == other.base_fingerprint
-        right = "" if other is self else f" {other.summary()}"
+        same_name = same_base and (self.base_model, self.base_revision) == (other.base_model, other.base_revision)
         return Provenance(
             method="combined",
             operation=f"{self.summary()} {operation}{right}",
-            base_model=self.base_model if same_base else None,
-            base_revision=self.base_revision if same_base else None,
+            base_model=self.base_model if same_name else None,
+            base_revision=self.base_revision if same_name else None,
             base_fingerprint=self.base_fingerprint if same_base else None,
             versions=self.versions,
         )
@@ -94,9 +104,12 @@ class Provenance:
         Raises:
             CoreMaskFormatError: A field has the wrong form or is not known.
         """
-        known = dict(values)
         try:
+            known = dict(values)
             given = known.pop("base_fingerprint", None)
+            for name, value in known.items():
+                if not isinstance(value, _FORMS.get(name, str)):
+                    raise TypeError(f"{name} is {value!r}")  # noqa: TRY301 one message for all that can be wrong
             print_ = Fingerprint(dict(given["tensors"]), given["algorithm"]) if given is not None else None
             return cls(**known, base_fingerprint=print_)
         except (TypeError, KeyError, ValueError) as error:

@@ -63,7 +63,8 @@ def select(name: str, scores: torch.Tensor, *, fraction: float, which: Which, se
         chosen = np.zeros(scores.numel(), dtype=np.bool_)
         chosen[random_positions(name, scores.numel(), count, seed=seed)] = True
     else:
-        values = scores.detach().to("cpu", torch.float32).reshape(-1).numpy()
+        exact = scores.dtype if scores.dtype in {torch.float32, torch.float64} else torch.float32
+        values = scores.detach().to("cpu", exact).reshape(-1).numpy()
         if np.isnan(values).any():
             raise NonFiniteError(
                 f"The scores of {name!r} contain NaN, so they cannot be ranked. Compute them again in float32, and "

@@ -4,11 +4,13 @@ The safetensors file holds the Elias-Fano arrays of every tensor, the JSON file 
 counts, provenance, fingerprint of the base weights, and the sha256 of the first file. Replacing an artifact is
 one rename of the JSON file: the new arrays lie beside the old ones under a name that holds their sha256 until
 then, and a reader that comes in between, or after a killed save, still finds the pair that belongs together.
+One process at a time may write into a folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -40,28 +42,47 @@ def save(
     """Write the artifact into `folder`; see `CoreMask.save_pretrained`."""
     _require_writable(folder, digest=digest, overwrite=overwrite)
     entries, arrays = _encode_all(planes)
-    arriving = folder / f".{MASK_FILE}.{digest[:16]}"
-    replace_file(arriving, lambda path: save_file(arrays, path, metadata={"format": FORMAT, "digest": digest}))
+    staging = folder / f".{MASK_FILE}.new"
+    # One key only: safetensors writes several in random order, and the same mask is to be the same file.
+    replace_file(staging, lambda path: save_file(arrays, path, metadata={FORMAT: digest}))
+    sha256 = sha256_of(staging)
+    arriving = staging.replace(_arriving(folder, sha256))
+    size = sum(plane.size for plane in planes.values())
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "mask_file": MASK_FILE,
-        "mask_sha256": sha256_of(arriving),
+        "mask_sha256": sha256,
         "digest": digest,
-        "density": sum(plane.count() for plane in planes.values()) / sum(plane.size for plane in planes.values()),
+        "density": sum(plane.count() for plane in planes.values()) / size if size else 0.0,
         "provenance": provenance.to_dict(),
         "tensors": {name: asdict(entry) for name, entry in entries.items()},
     }
     replace_json(folder / CONFIG_FILE, config)
     arriving.replace(folder / MASK_FILE)
-    for left_over in folder.glob(f".{MASK_FILE}.*"):
-        with contextlib.suppress(FileNotFoundError):
-            left_over.unlink()
+    for pattern in (f".{MASK_FILE}.*", f"..{MASK_FILE}.*.tmp", f".{CONFIG_FILE}.*.tmp"):  # of killed saves
+        for left_over in folder.glob(pattern):
+            left_over.unlink(missing_ok=True)
+
+
+def digest_of(planes: Mapping[str, PackedBits]) -> str:
+    """Hex sha256 of names, shapes and bits: the identity of a mask, however it is stored."""
+    digest = hashlib.sha256()
+    for name, plane in sorted(planes.items()):
+        digest.update(f"{name}|{list(plane.shape)}|".encode())
+        digest.update(plane.data)
+    return digest.hexdigest()
 
 
 def load(folder: Path) -> tuple[dict[str, PackedBits], Provenance]:
     """Read and check the artifact in `folder`; see `CoreMask.from_pretrained`."""
-    config = read_config(folder)
+    try:
+        return _load(folder, read_config(folder))
+    except CoreMaskFormatError:  # damaged, or replaced by a save between the two reads: then a second look helps
+        return _load(folder, read_config(folder))
+
+
+def _load(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, PackedBits], Provenance]:
     entries = _entries(config)
     path = _mask_path(folder, config)
     try:
@@ -69,6 +90,10 @@ def load(folder: Path) -> tuple[dict[str, PackedBits], Provenance]:
             planes = _decode_all(file, entries)
     except (SafetensorError, OSError) as error:
         raise CoreMaskFormatError(f"{path} is no readable safetensors file ({error}). Download it again.") from error
+    if digest_of(planes) != config.get("digest"):
+        raise CoreMaskFormatError(
+            f"{folder / CONFIG_FILE} describes another mask than its digest names: it was altered. Download it again."
+        )
     return planes, Provenance.from_dict(config.get("provenance", {}))
 
 
@@ -147,19 +172,21 @@ def _entries(config: Mapping[str, Any]) -> dict[str, Entry]:
 
 def _mask_path(folder: Path, config: Mapping[str, Any]) -> Path:
     """The arrays that belong to `config`: the named file, or the one that an interrupted save left beside it."""
-    expected = config.get("mask_sha256")
-    arriving = folder / f".{MASK_FILE}.{str(config.get('digest'))[:16]}"
+    expected = str(config.get("mask_sha256"))
     candidates = [folder / MASK_FILE]
-    if _NAME.fullmatch(arriving.name):
-        candidates.append(arriving)
-    present = [path for path in candidates if path.is_file()]
-    for path in present:
-        if sha256_of(path) == expected:
-            return path
-    problem = (
-        "does not have the sha256 that its config names: it was truncated or altered" if present else "is missing"
-    )
+    if _NAME.fullmatch(expected):
+        candidates.insert(0, _arriving(folder, expected))  # first, because a running save moves it to the second
+    problem = "is missing"
+    for path in candidates:
+        with contextlib.suppress(FileNotFoundError):
+            if sha256_of(path) == expected:
+                return path
+            problem = "does not have the sha256 that its config names: it was truncated or altered"
     raise CoreMaskFormatError(f"{folder / MASK_FILE} {problem}. Download or compute the mask again.")
+
+
+def _arriving(folder: Path, sha256: str) -> Path:
+    return folder / f".{MASK_FILE}.{sha256[:16]}"
 
 
 def _decode_all(file: Any, entries: Mapping[str, Entry]) -> dict[str, PackedBits]:

@@ -124,7 +124,7 @@ def _train(model: nn.Module, blocks: list[torch.Tensor], shape: TinyModel, *, pr
             ids = _draw(blocks, shape.batch_size, generator)
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
             if not torch.isfinite(loss):
-                raise NonFiniteError(f"The training loss is {float(loss)}. Lower the learning rate.")
+                raise NonFiniteError(f"The training loss is {loss.item()}. Lower the learning rate.")
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -1,0 +1,147 @@
+"""Open edits: nesting, order, and models that change under them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_langcore.editing import handle as handle_module
+from hf_langcore.editing import perturb, scale_dimension, set_dimension
+from hf_langcore.errors import ModelChangedError
+from hf_langcore.importance import compute_core_mask
+
+NORM = "model.layers.0.input_layernorm"
+UP = "model.layers.0.mlp.up_proj"
+
+
+def bits(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone().view(torch.int32) for name, parameter in model.named_parameters()}
+
+
+def same(model: Any, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, before[name]) for name, value in bits(model).items())
+
+
+def test_nested_edits_of_the_same_weights(llama: Any) -> None:
+    """An inner edit sees the outer one's values and gives them back."""
+    before = bits(llama)
+    mask = compute_core_mask(llama, method="random", fraction=0.3)
+    with scale_dimension(llama, NORM, 3, factor=4):
+        outer = bits(llama)
+        with perturb(llama, mask, how="noise", base_check="off"):
+            with set_dimension(llama, NORM, 3, value=7):
+                assert llama.model.layers[0].input_layernorm.weight[3] == 7
+            with scale_dimension(llama, UP, 0, factor=0, axis=1):
+                pass
+        assert same(llama, outer)
+    assert same(llama, before)
+
+
+@given(order=st.permutations(range(4)))
+def test_edits_are_restored_in_reverse_order_only(order: list[int]) -> None:
+    """Whatever order handles are restored in: out of turn is refused, nothing is lost, and all bits come back."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    llama = LlamaForCausalLM(
+        LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
+    before = bits(llama)
+    handles = [scale_dimension(llama, NORM, index % 2, factor=index + 2) for index in range(4)]
+    waiting = list(range(4))
+    for index in order:
+        if index == waiting[-1]:
+            handles[index].restore()
+            waiting.remove(index)
+        else:
+            with pytest.raises(ModelChangedError, match="later edit"):
+                handles[index].restore()
+    for index in reversed(waiting):
+        handles[index].restore()
+    assert same(llama, before)
+
+
+def test_a_changed_model_is_noticed_and_nothing_is_overwritten(llama: Any) -> None:
+    """A training step under an edit is an error; the old values are kept and can be forced back."""
+    original = llama.model.layers[0].mlp.up_proj.weight.detach().clone()
+    mask = compute_core_mask(llama, method="random", fraction=0.3)
+    handle = perturb(llama, mask)
+    with torch.no_grad():
+        llama.model.layers[0].mlp.up_proj.weight.add_(1.0)
+    trained = bits(llama)
+    with pytest.raises(ModelChangedError, match=r"up_proj.*1 of \d+ edited"):
+        handle.restore()
+    assert handle.is_open
+    assert same(llama, trained)
+    handle.restore(force=True)
+    inside = mask["model.layers.0.mlp.up_proj.weight"]
+    now = llama.model.layers[0].mlp.up_proj.weight.detach()
+    assert torch.equal(now[inside], original[inside])
+    assert torch.equal(now[~inside], original[~inside] + 1.0)
+
+
+@pytest.mark.parametrize("change", ["cast", "nan", "minus zero", "replaced"])
+def test_small_and_large_changes_are_noticed(llama: Any, change: str) -> None:
+    """A cast, one NaN, a sign of zero, or another tensor under the name: all are changes."""
+    handle = scale_dimension(llama, UP, 1, factor=0, axis=0)
+    weight = llama.model.layers[0].mlp.up_proj.weight
+    with torch.no_grad():
+        if change == "cast":
+            llama.to(torch.bfloat16)
+        elif change == "nan":
+            weight[1, 2] = float("nan")
+        elif change == "minus zero":
+            weight[1, 2] = -weight[1, 2]
+        else:
+            llama.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(torch.ones_like(weight))
+    with pytest.raises(ModelChangedError, match=r"up_proj"):
+        handle.restore()
+
+
+def test_an_error_in_the_block_is_not_hidden_by_a_changed_model(llama: Any) -> None:
+    """Where the body raises and the model changed too, both are reported."""
+    with pytest.raises(ModelChangedError) as caught:  # noqa: SIM117, PT012 the inner block is the subject
+        with scale_dimension(llama, NORM, 1, factor=0):
+            with torch.no_grad():
+                llama.model.layers[0].input_layernorm.weight.fill_(5)
+            raise ZeroDivisionError
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+def test_an_edit_that_fails_half_way_leaves_no_trace(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When an edit of many tensors fails in between, those written already are put back."""
+    before = bits(llama)
+    mask = compute_core_mask(llama, method="random", fraction=0.3)
+    plain, calls = handle_module._save, []
+
+    def failing(change: Any) -> Any:
+        calls.append(change)
+        if len(calls) == 5:
+            raise MemoryError
+        return plain(change)
+
+    monkeypatch.setattr(handle_module, "_save", failing)
+    with pytest.raises(MemoryError):
+        perturb(llama, mask)
+    assert same(llama, before)
+    monkeypatch.setattr(handle_module, "_save", plain)
+    with perturb(llama, mask):
+        pass
+    assert same(llama, before)
+
+
+def test_edits_keep_little(llama: Any) -> None:
+    """An edit keeps positions and values of what it changed, not a copy of the model."""
+    mask = compute_core_mask(llama, method="random", fraction=0.01)
+    handle = perturb(llama, mask)
+    kept = sum(
+        saved.positions.numel() * saved.positions.element_size()
+        + saved.old.numel() * saved.old.element_size()
+        + saved.new.numel() * saved.new.element_size()
+        for saved in handle._saved
+    )
+    handle.restore()
+    assert kept < 8 * mask.count() + 8 * len(mask)
