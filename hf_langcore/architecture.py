@@ -20,6 +20,8 @@ from hf_langcore.errors import InputError, UnsupportedModelError
 Extra = Literal["embeddings", "lm_head"]
 
 _MATRIX = 2
+_SMALLEST_ITEM = 2  # bytes; float8 is a quantised form
+_COVERS = ("base_layer", "original_module", "_orig_mod")  # where PEFT and torch.compile keep the module they cover
 _GAIN_OFFSETS: WeakKeyDictionary[type[nn.Module], float] = WeakKeyDictionary()
 _FUSED_HINT = (
     " This model may fuse several projections into one weight (c_attn, qkv_proj, query_key_value, gate_up_proj): "
@@ -152,9 +154,10 @@ def require_editable(weight: Weight) -> None:
             f"{weight.name!r} is on the meta device: it has no values. Load the weights first "
             "(without `device_map='meta'`; models that are offloaded to disk cannot be used)."
         )
-    if not weight.parameter.dtype.is_floating_point:
+    dtype = weight.parameter.dtype
+    if not dtype.is_floating_point or dtype.itemsize < _SMALLEST_ITEM:
         raise UnsupportedModelError(
-            f"{weight.name!r} has dtype {weight.parameter.dtype}: it is quantised, so single weights cannot be read "
+            f"{weight.name!r} has dtype {dtype}: it is quantised, so single weights cannot be read "
             "or changed exactly. Load the model without a quantization_config (torch_dtype float32 or bfloat16)."
         )
 
@@ -175,18 +178,20 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 
 def _walk(module: nn.Module, prefix: str) -> Iterator[Weight]:
     """All parameters below `module` under the names that they have without PEFT's layers around them."""
-    children: Mapping[str, nn.Module | None] = module._modules  # noqa: SLF001 see _wrapped
-    for hidden in ("base_layer", "original_module", "_orig_mod"):
-        inner = children.get(hidden)
-        if inner is not None:
-            yield from _walk(inner, prefix)
-            return
+    module = _uncovered(module)
     for name, parameter in module._parameters.items():  # noqa: SLF001 named_parameters would drop second names
         if parameter is not None:
             yield Weight(f"{prefix}{name}", parameter, module)
-    for name, child in children.items():
+    for name, child in module._modules.items():  # noqa: SLF001 named_children would drop second names
         if child is not None:
             yield from _walk(child, f"{prefix}{name}.")
+
+
+def _uncovered(module: nn.Module) -> nn.Module:
+    """The bare model's module inside PEFT's layers and compiled modules."""
+    children: Mapping[str, nn.Module | None] = module._modules  # noqa: SLF001 see _wrapped
+    inner = next((children[name] for name in _COVERS if children.get(name) is not None), None)
+    return module if inner is None else _uncovered(inner)
 
 
 def _stack_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -212,7 +217,8 @@ def _in_text_decoder(model: nn.Module, stacks: list[tuple[str, nn.Module]]) -> l
 
 
 def _outermost_lists(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
+    for name, covered in module.named_children():
+        child = _uncovered(covered)
         is_stack = isinstance(child, nn.ModuleList) and any(
             parameter.dim() >= _MATRIX
             for inner in child.modules()
@@ -230,9 +236,10 @@ def _embedding_weight(model: nn.Module, weights: dict[str, Weight], extra: Extra
     if extra not in getters:
         raise InputError(f"include takes {sorted(getters)}, got {extra!r}.")
     module = getattr(model, getters[extra], lambda: None)()
-    parameter = getattr(getattr(module, "base_layer", module), "weight", None)
+    owner = _uncovered(module) if isinstance(module, nn.Module) else None
+    parameter = getattr(owner, "weight", None)
     for weight in weights.values():
-        if weight.parameter is parameter and weight.owner is getattr(module, "base_layer", module):
+        if weight.parameter is parameter and weight.owner is owner:
             return weight
     if parameter is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no {extra} weight; leave it out of `include`.")
@@ -252,19 +259,16 @@ def _gain_offset_of(norm: nn.Module) -> float:
 def _measure_gain_offset(norm: nn.Module) -> float:
     """Ask the norm itself: with a zero weight it answers zero, or the input's norm where it uses 1 + weight."""
     weight = norm._parameters["weight"]  # noqa: SLF001 the parameter, not a property of the same name
-    if weight is None or weight.device.type == "meta":
+    if weight is None:
         return 0.0
-    probe = torch.linspace(1, 2, weight.numel(), dtype=weight.dtype, device=weight.device)[None, None]
-    others = {name: torch.zeros_like(value) for name, value in norm.named_parameters() if name != "weight"}
+    device = "cpu" if weight.device.type == "meta" else weight.device  # a shape is all that is needed
+    probe = torch.linspace(1, 2, weight.numel(), dtype=weight.dtype, device=device)[None, None]
+    zeros = {name: torch.zeros_like(value, device=device) for name, value in norm.named_parameters()}
     try:
         with torch.no_grad():
-            zero = torch.func.functional_call(norm, {**others, "weight": torch.zeros_like(weight)}, (probe,))
-            one = torch.func.functional_call(norm, {**others, "weight": torch.ones_like(weight)}, (probe,))
-    except (
-        TypeError,
-        RuntimeError,
-        ValueError,
-    ):  # a gated norm wants a second input; those multiply by weight
+            zero = torch.func.functional_call(norm, zeros, (probe,))
+            one = torch.func.functional_call(norm, {**zeros, "weight": zeros["weight"] + 1}, (probe,))
+    except (TypeError, RuntimeError, ValueError):  # a gated norm wants a second input; those multiply by weight
         return 0.0
     adds_one = bool(zero.abs().max() > 0) and torch.allclose(one, 2 * zero, rtol=0.05)
     return 1.0 if adds_one else 0.0

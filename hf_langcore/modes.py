@@ -28,10 +28,10 @@ def gradients_for(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Itera
     """Let only `parameters` require gradients; flags and gradients that were there come back afterwards."""
     wanted = {id(parameter) for parameter in parameters}
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    for parameter, _, _ in before:
-        parameter.grad = None
-        parameter.requires_grad_(id(parameter) in wanted)
     try:
+        for parameter, _, _ in before:
+            parameter.grad = None
+            parameter.requires_grad_(id(parameter) in wanted)
         yield
     finally:
         for parameter, required, gradient in before:
@@ -53,9 +53,9 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
         )
     enabled = [layer for layer in layers if not layer.disable_adapters]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for layer in enabled:
-        layer.enable_adapters(False)
     try:
+        for layer in enabled:
+            layer.enable_adapters(False)
         yield
     finally:
         for layer in enabled:

@@ -110,20 +110,26 @@ def pack_blocks(
         tokenizer: Any callable with transformers' tokenizer interface.
         start: The start token.
         block_size: Tokens per block, the start token included.
-        max_tokens: At most so many tokens in all blocks, start tokens included.
+        max_tokens: At most so many tokens in all blocks, start tokens included; fewer than `block_size` make one
+            shorter block.
 
     Returns:
         int64, (blocks, block_size).
 
     Raises:
         CorpusError: There is no text, or fewer than two tokens of it.
+        InputError: `max_tokens` leaves no room for a start token and two tokens of text.
     """
-    limit = None if max_tokens is None else max(1, max_tokens // block_size)
+    if max_tokens is not None and max_tokens <= _FEWEST_TOKENS:
+        raise InputError(f"max_tokens must be at least {_FEWEST_TOKENS + 1} or None, got {max_tokens!r}.")
+    block_size = block_size if max_tokens is None else min(block_size, max_tokens)
+    limit = None if max_tokens is None else max_tokens // block_size
     width = block_size - 1
     blocks: list[list[int]] = []
     rest: list[int] = []
     for text in texts:
-        rest += ([start.id] if rest else []) + encode(tokenizer, text)
+        ids = encode(tokenizer, text)
+        rest += [start.id, *ids] if rest and ids else ids
         full = len(rest) // width
         blocks += [[start.id, *rest[i * width : (i + 1) * width]] for i in range(full)]
         rest = rest[full * width :]

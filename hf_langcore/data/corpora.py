@@ -94,13 +94,8 @@ def corpora_from_folder(folder: str | Path, languages: Sequence[str] | None = No
 def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
     if isinstance(source, (str, Path)):
         return _open_named(language, str(source), text_column)
-    columns = getattr(source, "column_names", None)
-    if columns is not None or hasattr(source, "info"):  # datasets.Dataset, datasets.IterableDataset
-        if columns is not None and text_column not in columns:
-            raise CorpusError(
-                f"{language!r}: the data set has no column {text_column!r}, it has {columns}. Pass text_column=."
-            )
-        return (row[text_column] for row in source)
+    if hasattr(source, "column_names"):  # datasets.Dataset, datasets.IterableDataset
+        return _column(language, source, text_column)
     if isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)):
         return source
     raise CorpusError(
@@ -121,16 +116,32 @@ def _open_named(language: str, name: str, text_column: str) -> Iterable[Any]:
         import datasets
 
         config = spec["config"] or None
-        stream = datasets.load_dataset(spec["repo"], config, split=spec["split"], streaming=True)
-        return (row[text_column] for row in stream)
+        try:
+            stream = datasets.load_dataset(spec["repo"], config, split=spec["split"], streaming=True)
+        except (OSError, ValueError) as error:
+            raise CorpusError(
+                f"{language!r}: the Hub data set {name!r} cannot be opened ({error}). Check repository, config and "
+                "split, and the connection."
+            ) from error
+        return _column(language, stream, text_column)
     raise CorpusError(
         f"{language!r}: {name[:80]!r} is neither a {', '.join(_SUFFIXES)} file nor a Hub data set "
         '("repo:config:split"). Texts themselves go into a list: ["first document", "second document"].'
     )
 
 
+def _column(language: str, rows: Any, text_column: str) -> Iterator[Any]:
+    """One column of a data set; some streams know their columns only once a row has come."""
+    for row in rows:
+        if text_column not in row:
+            raise CorpusError(
+                f"{language!r}: the data set has no column {text_column!r}, it has {list(row)}. Pass text_column=."
+            )
+        yield row[text_column]
+
+
 def _read_lines(language: str, path: Path, _text_column: str) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         try:
             yield from (line.rstrip("\n") for line in lines)
         except UnicodeDecodeError as error:
@@ -165,7 +176,7 @@ def _read_parquet(language: str, path: Path, text_column: str) -> Iterator[str]:
             )
         for batch in file.iter_batches(columns=[text_column]):
             yield from batch.column(0).to_pylist()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{language!r}: {str(path)!r} is no readable parquet file ({error}).") from error
 
 

@@ -70,7 +70,7 @@ def digest_of(planes: Mapping[str, PackedBits]) -> str:
     digest = hashlib.sha256()
     for name, plane in sorted(planes.items()):
         digest.update(f"{name}|{list(plane.shape)}|".encode())
-        digest.update(plane.data)
+        digest.update(plane.data.tobytes())
     return digest.hexdigest()
 
 
@@ -178,7 +178,7 @@ def _mask_path(folder: Path, config: Mapping[str, Any]) -> Path:
         candidates.insert(0, _arriving(folder, expected))  # first, because a running save moves it to the second
     problem = "is missing"
     for path in candidates:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             if sha256_of(path) == expected:
                 return path
             problem = "does not have the sha256 that its config names: it was truncated or altered"
