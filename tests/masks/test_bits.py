@@ -43,7 +43,7 @@ def test_laws_of_sets(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 @given(SHAPES.flatmap(lambda shape: hnp.arrays(np.bool_, shape)))
 def test_packing_and_unpacking_is_the_identity(values: np.ndarray) -> None:
-    """numpy and torch give back the array that was packed; its count and size are kept."""
+    """Numpy and torch give back the array that was packed; its count and size are kept."""
     packed = PackedBits.from_bool(values)
     assert packed.shape == values.shape
     assert packed.size == values.size

@@ -64,8 +64,7 @@ def test_ties_go_to_the_lowest_index(scores: np.ndarray, fraction: float) -> Non
 )
 def test_positive_scaling_changes_nothing(scores: np.ndarray, power: int, fraction: float) -> None:
     """Only the order counts: scores times a power of two select the same weights."""
-    scores = scores + np.float32(2.0**-100) * 0
-    scores[scores < 2.0**-100] = 0  # no underflow by scaling
+    scores = np.where(scores < 2.0**-100, np.float32(0), scores)  # so that scaling does not underflow
     scaled = torch.from_numpy(scores * np.float32(2.0**power))
     assert torch.equal(chosen(torch.from_numpy(scores), fraction), chosen(scaled, fraction))
 

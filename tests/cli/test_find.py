@@ -1,0 +1,112 @@
+"""`langcore find` and `langcore inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_langcore import CoreMask, compute_core_mask
+from hf_langcore.data import corpora_from_folder
+from hf_langcore.importance import compute as compute_module
+
+
+def test_the_mask_is_that_of_the_python_call(
+    langcore: Any, model_folder: str, texts_folder: str, tmp_path: Path
+) -> None:
+    """The same job from the command line and from Python gives the same mask bit for bit."""
+    outcome = langcore("find", model_folder, "-o", "core", "--data", texts_folder, "--fraction", 0.05, "-q", "--json")
+    assert outcome.code == 0
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    expected = compute_core_mask(model, tokenizer, corpora_from_folder(texts_folder), fraction=0.05, progress=False)
+    mask = CoreMask.from_pretrained(tmp_path / "core")
+    assert mask == expected
+    assert mask.provenance == expected.provenance
+    facts = json.loads(outcome.out)
+    assert (facts["digest"], facts["count"]) == (expected.digest(), expected.count())
+    assert not (tmp_path / "core.partial").exists()
+
+
+def test_an_existing_folder_is_not_overwritten(langcore: Any, model_folder: str, tmp_path: Path) -> None:
+    """A folder with something in it is refused before anything is computed, unless --overwrite is given."""
+    arguments = ("find", model_folder, "-o", "core", "--method", "random", "-q")
+    assert langcore(*arguments).code == 0
+    first = CoreMask.from_pretrained(tmp_path / "core")
+    refused = langcore(*arguments, "--seed", 5)
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+    assert CoreMask.from_pretrained(tmp_path / "core") == first
+    assert langcore(*arguments, "--seed", 5, "--overwrite").code == 0
+    assert CoreMask.from_pretrained(tmp_path / "core") != first
+    (tmp_path / "file").write_text("precious")
+    assert langcore("find", model_folder, "-o", "file", "--method", "random", "-q").code == 1
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_interrupted_search_resumes(
+    langcore: Any, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of finished languages lies beside the output until the mask is saved."""
+    plain, scored = compute_module.taylor_scores, []
+
+    def breaking(*args: Any, language: str, **options: Any) -> Any:
+        if language == "zh" and "zh" not in scored:
+            scored.append("zh")
+            raise compute_module.InputError("the power went out")
+        scored.append(language)
+        return plain(*args, language=language, **options)
+
+    monkeypatch.setattr(compute_module, "taylor_scores", breaking)
+    arguments = ("find", model_folder, "-o", "core", "--languages", "en,zh", "--max-tokens", 128, "-q")
+    assert langcore(*arguments).code == 1
+    assert not (tmp_path / "core").exists()
+    assert len(list((tmp_path / "core.partial").iterdir())) == 1
+    assert langcore(*arguments).code == 0
+    assert scored == ["en", "zh", "zh"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fraction", "1.5"], "between 0 and 1"),
+        (["--method", "guess"], "method must be"),
+        (["--which", "middle"], "which must be"),
+        (["--languages", "en,xx"], "xx"),
+        (["--data", "nowhere"], "no folder 'nowhere'"),
+        (["--languages", ","], "--languages is empty"),
+    ],
+)
+def test_bad_input_is_named(
+    langcore: Any, model_folder: str, options: list[str], message: str, tmp_path: Path
+) -> None:
+    """Each wrong value gets one clear message, and nothing is written."""
+    outcome = langcore("find", model_folder, "-o", "core", "-q", *options)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_language_file_names_what_there_is(langcore: Any, model_folder: str, texts_folder: str) -> None:
+    """A language without a file is an error that lists the files there are."""
+    outcome = langcore("find", model_folder, "-o", "core", "--data", texts_folder, "--languages", "en,fi", "-q")
+    assert outcome.code == 1
+    assert "'fi'" in outcome.err
+    assert "en, es, zh" in outcome.err
+
+
+def test_inspect(langcore: Any, model_folder: str) -> None:
+    """What a mask is, by kind of weight and by dimension; as JSON the same figures."""
+    langcore("find", model_folder, "-o", "core", "--method", "magnitude", "--fraction", 0.1, "-q")
+    shown = langcore("inspect", "core")
+    assert "magnitude top 10 %" in shown.out
+    assert "mlp.down_proj.weight" in shown.out
+    facts = json.loads(langcore("inspect", "core", "--json", "--limit", 3).out)
+    mask = CoreMask.from_pretrained("core")
+    assert facts["count"] == mask.count()
+    assert facts["provenance"]["method"] == "magnitude"
+    assert len(facts["dimensions"]) <= 3
+    assert langcore("inspect", "nowhere").code == 1
