@@ -5,7 +5,6 @@ Runs offline in about a minute: a tiny Llama, a small task, and the built-in cor
 
 import tempfile
 
-import torch
 from datasets import Dataset
 
 from hf_langcore import (
@@ -16,6 +15,7 @@ from hf_langcore import (
     evaluate_perplexity,
 )
 from hf_langcore.data.mini import mini_corpora
+from hf_langcore.recipes.bits import copy_weights, count_changed
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     core_mask = compute_core_mask(model, tokenizer, mini_corpora(sentences=200), fraction=0.03, block_size=128)
     held_out = mini_corpora(sentences=80, start=1000)
     before = evaluate_perplexity(model, tokenizer, held_out)
-    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    weights = copy_weights(model, core_mask)
 
     task = Dataset.from_list(
         [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a in range(16) for b in range(8)]
@@ -56,12 +56,8 @@ def main() -> None:
         )
         trainer.train()
 
-    core_changed = complement_changed = 0
-    for name in core_mask:
-        differs = model.get_parameter(name).detach().view(torch.int32) != weights[name].view(torch.int32)
-        core_changed += int((differs & core_mask[name]).sum())
-        complement_changed += int((differs & ~core_mask[name]).sum())
-    print(f"core weights changed: {core_changed}, other weights changed: {complement_changed:,}")
+    changed = count_changed(model, weights, core_mask)
+    print(f"core weights changed: {changed.core}, other weights changed: {changed.complement:,}")
     after = evaluate_perplexity(model, tokenizer, held_out)
     print(PerplexityReport.compare({"before": before, "after": after}))
 

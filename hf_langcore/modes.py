@@ -65,9 +65,9 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 
 
 def adapter_layers(model: nn.Module) -> list[Any]:
-    """PEFT's tuner layers and modules to save, known by what they can do."""
+    """PEFT's tuner layers and modules to save; transformers' models have methods of these names."""
     return [
         module
         for module in model.modules()
-        if hasattr(module, "enable_adapters") and hasattr(module, "disable_adapters")
+        if hasattr(module, "enable_adapters") and isinstance(getattr(module, "disable_adapters", None), bool)
     ]

@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 _PEFT = "peft"
-_REGISTRATION = "hf_langcore.tuner.registration"
+_TUNER = "hf_langcore.tuner"
+_REGISTRATION = f"{_TUNER}.registration"
 
 
 def install() -> None:
@@ -90,6 +91,8 @@ def _is_ready(module: ModuleType | None) -> bool:
 
 def _register() -> None:
     """Import the registration; whatever goes wrong there must not break somebody's `import peft`."""
+    if _TUNER in sys.modules and not _is_ready(sys.modules[_TUNER]):
+        return  # the tuner itself is what imports PEFT just now, and it registers when it is complete
     try:
         importlib.import_module(_REGISTRATION).register()
     except Exception as error:  # noqa: BLE001 PEFT works without this method, so PEFT's import must go through

@@ -213,3 +213,19 @@ def test_registration_with_the_real_peft_is_silent() -> None:
         warnings.simplefilter("error")
         peft_hook.install()
     assert not any(isinstance(finder, peft_hook._PeftFinder) for finder in sys.meta_path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from hf_langcore import CoreRegionConfig",
+        "from hf_langcore.tuner import CoreRegionModel",
+        "import hf_langcore.tuner.layer",
+        "from hf_langcore.tuner.registration import register",
+    ],
+)
+def test_the_tuner_may_be_what_imports_peft(statement: str) -> None:
+    """Where the tuner is imported first and PEFT through it, the method is registered once and nothing warns."""
+    code = f"import warnings\nwarnings.simplefilter('error', RuntimeWarning)\n{statement}\n{CHECK}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 MASK_FILE = "core_mask.safetensors"
 CONFIG_FILE = "core_mask_config.json"
 
+_LOOKS = 3  # a save may replace the files between two reads; what is damaged stays so however often one looks
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,512}")
 
 
@@ -76,10 +77,10 @@ def digest_of(planes: Mapping[str, PackedBits]) -> str:
 
 def load(folder: Path) -> tuple[dict[str, PackedBits], Provenance]:
     """Read and check the artifact in `folder`; see `CoreMask.from_pretrained`."""
-    try:
-        return _load(folder, read_config(folder))
-    except CoreMaskFormatError:  # damaged, or replaced by a save between the two reads: then a second look helps
-        return _load(folder, read_config(folder))
+    for _ in range(_LOOKS - 1):
+        with contextlib.suppress(CoreMaskFormatError):
+            return _load(folder, read_config(folder))
+    return _load(folder, read_config(folder))
 
 
 def _load(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, PackedBits], Provenance]:

@@ -27,6 +27,7 @@ from hf_langcore.evaluation import PerplexityReport, ScoringTask, prepare_scorin
 from hf_langcore.files import replace_json, replace_text
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
+from hf_langcore.recipes.bits import copy_weights, count_changed
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
 from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
@@ -205,6 +206,7 @@ def _fine_tuning(
     train, test = rows[: size.task_rows], rows[size.task_rows :]
     general = [text for texts in mini_corpora(sentences=400, sentences_per_document=2).values() for text in texts]
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    base_weights = copy_weights(model, core_mask)
     loss_before = _task_loss(model, tokenizer, test)
     reports = {"base": score(model, task, condition="base", progress=False)}
     runs = []
@@ -215,9 +217,15 @@ def _fine_tuning(
     ):
         _train(model, tokenizer, train, mask, mixed, size, name=name, progress=progress)
         reports[name] = score(model, task, condition=name, progress=False)
-        changed = _changed(model, before, core_mask)
+        changed = count_changed(model, base_weights, core_mask)
         runs.append(
-            Run(name, (loss_before, _task_loss(model, tokenizer, test)), changed[0], core_mask.count(), changed[1])
+            Run(
+                name,
+                (loss_before, _task_loss(model, tokenizer, test)),
+                changed.core,
+                core_mask.count(),
+                changed.complement,
+            )
         )
         with torch.no_grad():
             for key, parameter in model.named_parameters():
@@ -329,18 +337,6 @@ def _task_loss(model: Any, tokenizer: Any, rows: Sequence[dict[str, str]]) -> fl
             total += float(nn.functional.cross_entropy(logits, ids[0, len(prompt) :], reduction="sum"))
             count += len(answer)
     return total / count
-
-
-def _changed(model: nn.Module, before: dict[str, torch.Tensor], core_mask: CoreMask) -> tuple[int, int]:
-    """Numbers of core and other weights whose bits differ from the base."""
-    core = others = 0
-    after = dict(model.named_parameters())
-    for name in core_mask:
-        differs = after[name].detach().view(torch.int32) != before[name].view(torch.int32)
-        inside = core_mask[name]
-        core += int((differs & inside).sum())
-        others += int((differs & ~inside).sum())
-    return core, others
 
 
 def _harm_line(harm: dict[str, float]) -> str:

@@ -1,0 +1,398 @@
+"""The artifact on disk: exact, sure of what it reads, and old or new after a save that was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from hf_langcore import files
+from hf_langcore.errors import ArtifactExistsError, CoreMaskFormatError, InputError
+from hf_langcore.files import sha256_of
+from hf_langcore.masks import CoreMask, storage
+from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
+
+Make = Callable[..., CoreMask]
+
+
+@pytest.fixture
+def saved(make_mask: Make, tmp_path: Path) -> Path:
+    make_mask().save_pretrained(tmp_path / "mask")
+    return tmp_path / "mask"
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize("density", [0.0, 0.03, 0.4, 0.97, 1.0])
+def test_round_trip(make_mask: Make, tmp_path: Path, density: float) -> None:
+    """Bits, names, their order and the whole provenance, fingerprint included, in two files."""
+    mask = make_mask(density=density)
+    mask.save_pretrained(tmp_path)
+    loaded = CoreMask.from_pretrained(tmp_path)
+    assert loaded == mask
+    assert list(loaded) == list(mask)
+    assert loaded.provenance == mask.provenance
+    assert sorted(os.listdir(tmp_path)) == sorted([CONFIG_FILE, MASK_FILE])
+
+
+def test_tensors_without_entries_are_kept(tmp_path: Path) -> None:
+    """Empty and scalar tensors, alone or among others."""
+    for tensors in ({"e": torch.zeros(0, 3)}, {"e": torch.zeros(0), "s": torch.ones(()), "w": torch.ones(9)}):
+        mask = CoreMask({name: value.bool() for name, value in tensors.items()})
+        mask.save_pretrained(tmp_path, overwrite=True)
+        assert CoreMask.from_pretrained(tmp_path) == mask
+
+
+def test_the_description_can_be_read_by_people(saved: Path, make_mask: Make) -> None:
+    """JSON with the format, the sha256 of the arrays, the digest, the density and the provenance."""
+    config = json.loads((saved / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert (config["format"], config["format_version"]) == ("hf_langcore.core_mask", 1)
+    assert config["mask_file"] == MASK_FILE
+    assert config["mask_sha256"] == sha256_of(saved / MASK_FILE)
+    assert config["digest"] == make_mask().digest()
+    assert config["density"] == make_mask().density()
+    assert config["provenance"]["tokens"] == {"en": 1024, "zh": 2048}
+
+
+def test_the_same_mask_is_the_same_file(make_mask: Make, tmp_path: Path) -> None:
+    """Byte for byte, so that an upload of a mask that is there already changes nothing."""
+    for number in range(6):
+        make_mask().save_pretrained(tmp_path / str(number))
+    assert len({(tmp_path / str(number) / MASK_FILE).read_bytes() for number in range(6)}) == 1
+
+
+def test_files_have_ordinary_permissions(saved: Path) -> None:
+    """Readable for whom the umask allows, not private as temporary files are."""
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {(saved / name).stat().st_mode & 0o777 for name in (CONFIG_FILE, MASK_FILE)} == {0o666 & ~mask}
+
+
+def test_another_mask_is_not_overwritten(saved: Path, make_mask: Make) -> None:
+    """Without overwrite=True the old artifact stays, byte for byte; with it the new one is there."""
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(ArtifactExistsError, match="already holds another core mask.*overwrite=True"):
+        make_mask(seed=1).save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    make_mask(seed=1).save_pretrained(saved, overwrite=True)
+    assert CoreMask.from_pretrained(saved) == make_mask(seed=1)
+
+
+def test_the_same_mask_may_be_saved_again(saved: Path, make_mask: Make) -> None:
+    """And repairs arrays that were damaged meanwhile."""
+    (saved / MASK_FILE).write_bytes(b"")
+    make_mask().save_pretrained(saved)
+    assert CoreMask.from_pretrained(saved) == make_mask()
+
+
+def test_a_damaged_artifact_is_not_taken_for_the_same(saved: Path, make_mask: Make) -> None:
+    """What cannot be read might be precious: it needs overwrite=True."""
+    (saved / CONFIG_FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(ArtifactExistsError):
+        make_mask().save_pretrained(saved)
+    make_mask().save_pretrained(saved, overwrite=True)
+    assert CoreMask.from_pretrained(saved) == make_mask()
+
+
+def test_other_files_are_left_alone(saved: Path, make_mask: Make) -> None:
+    """A model card or an adapter may lie in the same folder, and hidden files of others."""
+    for name in ("README.md", ".gitattributes", ".core_mask", "core_mask.safetensors.bak"):
+        (saved / name).write_text("mine", encoding="utf-8")
+    make_mask(seed=1).save_pretrained(saved, overwrite=True)
+    assert len(list(saved.iterdir())) == 6
+
+
+def test_a_file_is_no_folder(tmp_path: Path, make_mask: Make) -> None:
+    """Neither to save into nor to load from."""
+    path = tmp_path / "file"
+    path.write_text("x", encoding="utf-8")
+    with pytest.raises(ArtifactExistsError, match="it is a file"):
+        make_mask().save_pretrained(path, overwrite=True)
+    with pytest.raises(InputError, match="no core mask in"):
+        CoreMask.from_pretrained(path)
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_folders_without_a_mask(tmp_path: Path, make: bool) -> None:
+    """An empty and a missing folder are the caller's mistake: InputError, and how masks come about."""
+    folder = tmp_path / "folder"
+    if make:
+        folder.mkdir()
+    with pytest.raises(InputError, match="no core mask in.*save_pretrained"):
+        CoreMask.from_pretrained(folder)
+
+
+def test_names_that_are_no_parameter_names(tmp_path: Path) -> None:
+    """They could not be told from the parts of another tensor, or would be no names at all."""
+    for name in ("", "a:b", "a/b", "ä", "x" * 513):
+        with pytest.raises(InputError, match="no parameter name"):
+            CoreMask({name: torch.ones(3, dtype=torch.bool)}).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def refuse(folder: Path, problem: str) -> None:
+    with pytest.raises(CoreMaskFormatError, match=problem):
+        CoreMask.from_pretrained(folder)
+
+
+def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
+    """Half a download and a forgotten file."""
+    content = (saved / MASK_FILE).read_bytes()
+    for length in (0, 7, len(content) - 1):
+        (saved / MASK_FILE).write_bytes(content[:length])
+        refuse(saved, "truncated or altered")
+    (saved / MASK_FILE).unlink()
+    refuse(saved, "is missing")
+    (saved / MASK_FILE).mkdir()
+    refuse(saved, "is missing")
+
+
+def test_swapped_files_are_refused(saved: Path, make_mask: Make, tmp_path: Path) -> None:
+    """Arrays of one mask beside the description of another of the same shapes."""
+    make_mask(seed=1).save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / MASK_FILE).replace(saved / MASK_FILE)
+    refuse(saved, "truncated or altered")
+
+
+@given(data=st.data())
+def test_any_flipped_byte_of_the_arrays_is_noticed(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """The sha256 covers all of them, header included."""
+    folder = tmp_path_factory.mktemp("flip")
+    mask = CoreMask({"w": torch.arange(400) % 19 == 0})
+    mask.save_pretrained(folder)
+    content = bytearray((folder / MASK_FILE).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / MASK_FILE).write_bytes(content)
+    refuse(folder, "truncated or altered")
+
+
+def test_no_flipped_bit_of_the_description_gives_another_mask(tmp_path: Path) -> None:
+    """It is refused, or concerns something else (the provenance): never other names, shapes or bits."""
+    mask = CoreMask({"w": torch.arange(60).view(6, 10) % 19 == 0, "v": torch.ones(9, dtype=torch.bool)})
+    mask.save_pretrained(tmp_path)
+    content = (tmp_path / CONFIG_FILE).read_bytes()
+    for index in range(len(content)):
+        flipped = bytearray(content)
+        flipped[index] ^= 1 << index % 8
+        (tmp_path / CONFIG_FILE).write_bytes(flipped)
+        try:
+            assert CoreMask.from_pretrained(tmp_path) == mask
+        except CoreMaskFormatError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda config: config.update(format="other"), "does not describe a core mask"),
+        (lambda config: config.pop("format"), "does not describe a core mask"),
+        (lambda config: config.update(format_version=2), "format version 2.*Update hf_langcore"),
+        (lambda config: config.pop("format_version"), "format version None"),
+        (lambda config: config.pop("mask_sha256"), "truncated or altered"),
+        (lambda config: config.update(mask_sha256="../../x"), "truncated or altered"),
+        (lambda config: config.update(mask_sha256=7), "truncated or altered"),
+        (lambda config: config.update(digest="0" * 64), "another mask than its digest"),
+        (lambda config: config.pop("digest"), "another mask than its digest"),
+        (lambda config: config.pop("tensors"), "does not describe its tensors"),
+        (lambda config: config.update(tensors={}), "lists no tensors"),
+        (lambda config: config.update(tensors=[1]), "does not describe its tensors"),
+        (lambda config: config["tensors"].pop("a.weight"), "different arrays"),
+        (lambda config: config["tensors"].update({"a:b": config["tensors"]["a.weight"]}), "no parameter name"),
+        (lambda config: config["tensors"].update({"x": config["tensors"]["a.weight"]}), "different arrays.*'x:high'"),
+        (lambda config: config["tensors"]["a.weight"].update(shape=[64, 32]), "another mask than its digest"),
+        (lambda config: config["tensors"]["a.weight"].update(shape=[32.0, 64]), "whole number, got 32.0"),
+        (lambda config: config["tensors"]["a.weight"].update(shape=[-32, -64]), "impossible"),
+        (lambda config: config["tensors"]["a.weight"].update(shape=[1 << 40]), "impossible"),
+        (lambda config: config["tensors"]["a.weight"].update(shape=None), "does not describe its tensors"),
+        (lambda config: config["tensors"]["a.weight"].update(count=True), "whole number, got True"),
+        (lambda config: config["tensors"]["a.weight"].update(inverted=True), "another mask than its digest"),
+        (lambda config: config["tensors"]["a.weight"].update(inverted=1), "inverted = 1"),
+        (lambda config: config["tensors"]["a.weight"].update(kind=["bits"]), "no form"),
+        (lambda config: config["tensors"]["a.weight"].update(extra=1), "does not describe its tensors"),
+        (lambda config: config.update(provenance="me"), "provenance of the mask cannot be read"),
+        (lambda config: config.update(provenance=None), "provenance of the mask cannot be read"),
+    ],
+)
+def test_altered_descriptions_are_refused(saved: Path, change: Callable[[Any], object], problem: str) -> None:
+    """Every field that says what the arrays mean is checked; a newer format says what to do."""
+    edit_config(saved, change)
+    refuse(saved, problem)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '"x"', "null", "\ufeff{}", "[" * 100_000, '{"format": 1, "format": 2}']
+)
+def test_broken_json_is_refused(saved: Path, text: str) -> None:
+    """Half a file, another type, endless nesting, and keys that stand twice."""
+    (saved / CONFIG_FILE).write_text(text, encoding="utf-8")
+    refuse(saved, "no valid JSON|does not describe a core mask")
+
+
+def test_duplicate_keys_are_named(saved: Path) -> None:
+    """Of two values for one key nobody knows which was meant."""
+    text = (saved / CONFIG_FILE).read_text(encoding="utf-8")
+    (saved / CONFIG_FILE).write_text(text.replace("{", '{"format_version": 1, ', 1), encoding="utf-8")
+    refuse(saved, "'format_version' stands twice")
+    (saved / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
+    refuse(saved, "no valid JSON")
+
+
+def resign(folder: Path) -> None:
+    edit_config(folder, lambda config: config.update(mask_sha256=sha256_of(folder / MASK_FILE)))
+
+
+def test_signed_nonsense_is_refused(saved: Path) -> None:
+    """A correct sha256 over arrays of another dtype, over other arrays, and over no safetensors file at all."""
+    arrays = load_file(saved / MASK_FILE)
+    save_file({name: array.astype(np.int16) for name, array in arrays.items()}, saved / MASK_FILE)
+    resign(saved)
+    refuse(saved, "should be uint8")
+    save_file({**arrays, "stray": np.zeros(1)}, saved / MASK_FILE)
+    resign(saved)
+    refuse(saved, "different arrays, the first is 'stray'")
+    (saved / MASK_FILE).write_bytes(b"no safetensors")
+    resign(saved)
+    refuse(saved, "no readable safetensors file")
+
+
+class CrashError(Exception):
+    """Stands for the end of the process."""
+
+
+class Crash:
+    """Raises at the n-th file operation of a save, and from then on at each: nothing is tidied up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.calls, self.at = 0, at
+        for owner, name in (
+            (Path, "replace"),
+            (Path, "unlink"),
+            (Path, "chmod"),
+            (os, "fsync"),
+            (storage, "save_file"),
+            (storage, "replace_json"),
+            (storage, "sha256_of"),
+            (files.tempfile, "mkstemp"),
+        ):
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls > self.at:
+                raise CrashError
+            return operation(*args, **kwargs)
+
+        return counted
+
+
+@pytest.mark.parametrize("again", [None, 0, 1, 2], ids=lambda seed: "clean" if seed is None else f"after-{seed}")
+def test_a_crash_at_any_file_operation_leaves_old_or_new(make_mask: Make, tmp_path: Path, again: int | None) -> None:
+    """Also where an earlier save, of the old, the same or a third mask, was killed between its two renames."""
+    outcomes, at = set(), 0
+    while True:
+        folder = tmp_path / f"{at}"
+        old = prepare(folder, make_mask, again)
+        with pytest.MonkeyPatch.context() as patch:
+            crash = Crash(patch, at)
+            crashed = attempt(lambda folder=folder: make_mask(seed=1).save_pretrained(folder, overwrite=True))
+        loaded = CoreMask.from_pretrained(folder)
+        assert loaded in {old, make_mask(seed=1)}
+        assert loaded.provenance.seed == (1 if loaded == make_mask(seed=1) else old.provenance.seed)
+        outcomes.add(loaded == make_mask(seed=1))
+        make_mask(seed=3).save_pretrained(folder, overwrite=True)
+        assert sorted(os.listdir(folder)) == sorted([CONFIG_FILE, MASK_FILE])
+        assert CoreMask.from_pretrained(folder) == make_mask(seed=3)
+        if not crashed:
+            break
+        at += 1
+    assert at > 10
+    assert True in outcomes
+    assert outcomes == {True, False} or again == 1
+    assert crash.calls == at
+
+
+def prepare(folder: Path, make_mask: Make, again: int | None) -> CoreMask:
+    """Mask 0 in `folder`; then, if `again` is given, mask `again` whose second rename never came."""
+    make_mask(seed=0).save_pretrained(folder)
+    if again is None:
+        return make_mask(seed=0)
+    arrays = (folder / MASK_FILE).read_bytes()
+    make_mask(seed=again).save_pretrained(folder, overwrite=True)
+    sha256 = sha256_of(folder / MASK_FILE)
+    (folder / MASK_FILE).replace(folder / f".{MASK_FILE}.{sha256[:16]}")
+    (folder / MASK_FILE).write_bytes(arrays)
+    assert CoreMask.from_pretrained(folder) == make_mask(seed=again)
+    return make_mask(seed=again)
+
+
+def attempt(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except CrashError:
+        return True
+    return False
+
+
+SAVER = """
+import sys, torch
+from hf_langcore.masks import CoreMask
+masks = [CoreMask({"w": torch.arange(200_000) % step == 0}) for step in (37, 41)]
+print("ready", flush=True)
+while True:
+    for mask in masks:
+        mask.save_pretrained(sys.argv[1], overwrite=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
+def test_a_killed_process_leaves_old_or_new(tmp_path: Path) -> None:
+    """A real process that saves in a loop is killed at random moments; what lies there is one of its masks."""
+    masks = {CoreMask({"w": torch.arange(200_000) % step == 0}) for step in (37, 41)}
+    generator = random.Random(0)
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            for _ in range(20):
+                time.sleep(generator.uniform(0.001, 0.02))
+                process.send_signal(signal.SIGSTOP)
+                if (tmp_path / CONFIG_FILE).exists():
+                    assert CoreMask.from_pretrained(tmp_path) in masks
+                process.send_signal(signal.SIGCONT)
+            process.kill()
+        assert CoreMask.from_pretrained(tmp_path) in masks
+    next(iter(masks)).save_pretrained(tmp_path, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == sorted([CONFIG_FILE, MASK_FILE])
+
+
+def test_a_reader_beside_a_writer_sees_one_of_the_masks(tmp_path: Path) -> None:
+    """Nobody has to lock the folder to read while another process replaces the mask."""
+    masks = {CoreMask({"w": torch.arange(200_000) % step == 0}) for step in (37, 41)}
+    with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not (tmp_path / CONFIG_FILE).exists():
+            time.sleep(0.001)
+        seen = [CoreMask.from_pretrained(tmp_path) for _ in range(100)]
+        process.kill()
+    assert set(seen) <= masks

@@ -1,0 +1,181 @@
+"""Masks and models: what fits, what does not, and what was trained from what fits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from hf_langcore.architecture import decoder_weights
+from hf_langcore.binding import LINEAGE_ATTRIBUTE, base_identity, bind, record_lineage
+from hf_langcore.errors import CoreMaskMismatchError, InputError
+from hf_langcore.masks import CoreMask, Provenance, fingerprint
+
+Find = Callable[[Any], CoreMask]
+
+
+@pytest.fixture
+def find() -> Find:
+    """A mask over all decoder weights of a model, bound to it by fingerprint."""
+
+    def find(model: Any) -> CoreMask:
+        tensors = {name: weight.parameter.detach() for name, weight in decoder_weights(model).items()}
+        source = Provenance(
+            "magnitude", base_model="me/base", base_revision="a" * 40, base_fingerprint=fingerprint(tensors)
+        )
+        return CoreMask({name: tensor.abs() > 0.3 for name, tensor in tensors.items()}, provenance=source)
+
+    return find
+
+
+@pytest.fixture
+def trained(llama: Any) -> Any:
+    """The same architecture with two changed tensors."""
+    with torch.no_grad():
+        llama.model.layers[0].mlp.up_proj.weight.add_(1)
+        llama.model.layers[1].mlp.down_proj.weight.mul_(2)
+    return llama
+
+
+@pytest.fixture
+def core_mask(find: Find, llama: Any) -> CoreMask:
+    """Found before `trained` changes the model: ask for it first."""
+    return find(llama)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_fits_its_model(model: Any, find: Find, dtype: torch.dtype) -> None:
+    """In the dtype it was found in and in bfloat16; what comes back is the model's own weights, in the mask's order."""
+    core_mask = find(model)
+    weights = bind(model.to(dtype), core_mask)
+    assert list(weights) == list(core_mask)
+    assert all(weight.parameter is dict(model.named_parameters())[name] for name, weight in weights.items())
+
+
+def test_a_mask_fits_its_model_inside_an_adapter(llama: Any, find: Find) -> None:
+    """Names and fingerprint are those of the base, before and after wrapping."""
+    core_mask = find(llama)
+    wrapped = get_peft_model(llama, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    assert list(bind(wrapped, core_mask)) == list(core_mask)
+    assert find(wrapped).provenance.base_fingerprint == core_mask.provenance.base_fingerprint
+
+
+def test_a_part_of_a_mask_fits(llama: Any, find: Find) -> None:
+    """The fingerprint may cover more tensors than the mask."""
+    names = {"model.layers.0.mlp.up_proj.weight"}
+    assert bind(llama, find(llama).restricted_to(names)).keys() == names
+
+
+@pytest.mark.parametrize("base_check", ["error", "warn", "off"])
+def test_another_architecture_never_fits(llama: Any, gpt2: Any, find: Find, base_check: str) -> None:
+    """The message counts the missing tensors, names the first, and says where the mask comes from."""
+    expected = rf"18 of its 18 tensors are not in GPT2LMHeadModel, the first is .*'me/base' at revision {'a' * 40}"
+    with pytest.raises(CoreMaskMismatchError, match=expected):
+        bind(gpt2, find(llama), base_check=base_check)
+
+
+@pytest.mark.parametrize("base_check", ["error", "warn", "off"])
+def test_another_shape_never_fits(llama: Any, find: Find, base_check: str) -> None:
+    """A mask over other shapes is refused whatever the check."""
+    core_mask = find(llama)
+    name = "model.layers.0.mlp.up_proj.weight"
+    smaller = CoreMask({**core_mask, name: core_mask[name][1:]}, provenance=core_mask.provenance)
+    with pytest.raises(CoreMaskMismatchError, match=rf"'{name}' has shape \(48, 32\), the mask \(47, 32\)"):
+        bind(llama, smaller, base_check=base_check)
+
+
+def test_other_weights_are_an_error(core_mask: CoreMask, trained: Any) -> None:
+    """The message counts the tensors that differ, names the first and the ways out."""
+    with pytest.raises(CoreMaskMismatchError, match="2 of 18 tensors differ, the first is .*0.mlp.up_proj") as caught:
+        bind(trained, core_mask)
+    assert 'base_check="warn"' in str(caught.value)
+    assert "compute_core_mask" in str(caught.value)
+
+
+def test_other_weights_may_be_a_warning(core_mask: CoreMask, trained: Any) -> None:
+    """One warning with the same words, and the weights all the same."""
+    with pytest.warns(UserWarning, match="2 of 18 tensors differ"):
+        weights = bind(trained, core_mask, base_check="warn")
+    assert list(weights) == list(core_mask)
+
+
+def test_other_weights_may_be_ignored(core_mask: CoreMask, trained: Any) -> None:
+    """No warning at all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(bind(trained, core_mask, base_check="off")) == list(core_mask)
+
+
+def test_only_the_covered_weights_are_compared(core_mask: CoreMask, trained: Any) -> None:
+    """A changed tensor that the mask does not cover does not matter."""
+    bind(trained, core_mask.restricted_to({"model.layers.0.mlp.gate_proj.weight"}))
+
+
+def test_masks_without_a_fingerprint_fit_by_shape(core_mask: CoreMask, trained: Any) -> None:
+    """Hand-made masks say nothing about their base."""
+    assert bind(trained, CoreMask(core_mask)).keys() == core_mask.keys()
+
+
+@pytest.mark.parametrize("base_check", ["ignore", "", None, True])
+def test_unknown_checks_are_refused(core_mask: CoreMask, llama: Any, base_check: Any) -> None:
+    """The message lists the three."""
+    with pytest.raises(InputError, match=r"base_check must be one of \['error', 'warn', 'off'\]"):
+        bind(llama, core_mask, base_check=base_check)
+
+
+def test_lineage_lets_a_trained_model_pass(core_mask: CoreMask, trained: Any) -> None:
+    """Recorded once however often it is said, and only for the mask that it names."""
+    record_lineage(trained, core_mask)
+    record_lineage(trained, core_mask)
+    assert getattr(trained.config, LINEAGE_ATTRIBUTE) == [core_mask.provenance.base_fingerprint.total]
+    bind(trained, core_mask)
+
+
+def test_lineage_survives_saving(core_mask: CoreMask, trained: Any, find: Find, tmp_path: Path) -> None:
+    """It is written into config.json, so the mask still fits the model after a reload, and a second training adds."""
+    record_lineage(trained, core_mask)
+    trained.save_pretrained(tmp_path)
+    loaded = type(trained).from_pretrained(tmp_path)
+    bind(loaded, core_mask)
+    second = find(loaded)
+    record_lineage(loaded, second)
+    assert len(getattr(loaded.config, LINEAGE_ATTRIBUTE)) == 2
+    with torch.no_grad():
+        loaded.model.layers[0].mlp.up_proj.weight.add_(1)
+    bind(loaded, core_mask)
+    bind(loaded, second)
+
+
+def test_the_lineage_of_another_base_does_not_help(core_mask: CoreMask, trained: Any, find: Find) -> None:
+    """A model that was trained from elsewhere stays another model."""
+    record_lineage(trained, find(trained))
+    with pytest.raises(CoreMaskMismatchError, match="2 of 18"):
+        bind(trained, core_mask)
+
+
+def test_lineage_needs_a_config_and_a_fingerprint(core_mask: CoreMask, llama: Any) -> None:
+    """Plain modules and hand-made masks have nothing to record, and nothing breaks."""
+    record_lineage(torch.nn.Linear(2, 2), core_mask)
+    record_lineage(llama, CoreMask(core_mask))
+    assert not hasattr(llama.config, LINEAGE_ATTRIBUTE)
+
+
+def test_quantised_weights_are_not_compared(core_mask: CoreMask, llama: Any) -> None:
+    """Packed integers of the right shape have no fingerprint; the repository is all there is."""
+    codes = torch.zeros(48, 32, dtype=torch.int8)
+    llama.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(codes, requires_grad=False)
+    assert bind(llama, core_mask).keys() == core_mask.keys()
+
+
+def test_base_identity(llama: Any) -> None:
+    """Name and commit as transformers knows them; None where it does not."""
+    assert base_identity(llama) == {"base_model": None, "base_revision": None}
+    llama.config._name_or_path, llama.config._commit_hash = "me/base", "b" * 40
+    wrapped = get_peft_model(llama, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    assert base_identity(wrapped) == {"base_model": "me/base", "base_revision": "b" * 40}
+    assert base_identity(torch.nn.Linear(1, 1)) == {"base_model": None, "base_revision": None}
