@@ -6,8 +6,9 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check tests results exactness format clean
 
+# Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/langcore demo --output demo-out --overwrite
+	HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=passive $(BIN)/langcore demo --output demo-out --overwrite
 
 test: check tests
 

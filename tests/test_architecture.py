@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
+import transformers as t
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import nn
 
@@ -26,7 +26,6 @@ def _of(model: Any, config: Any, **options: Any) -> Any:
     return model(config(**{**SPECIAL, **options})).eval()
 
 
-t = transformers
 BUILDERS: dict[str, Callable[[], Any]] = {
     "llama": lambda: _of(t.LlamaForCausalLM, t.LlamaConfig, **LLAMA_LIKE),
     "llama-tied": lambda: _of(t.LlamaForCausalLM, t.LlamaConfig, **LLAMA_LIKE, tie_word_embeddings=True),
@@ -159,8 +158,7 @@ def test_orientation(llama: Any, gpt2: Any) -> None:
     assert (fused.storage_axis(0), fused.storage_axis(1)) == (1, 0)
     assert fused.parameter.shape[fused.storage_axis(0)] == 3 * 32  # outputs: queries, keys and values
     for weight in (find_weight(gpt2, "transformer.h.0.attn.c_attn.bias"), find_weight(llama, "lm_head")):
-        assert not weight.is_transposed
-        assert (weight.storage_axis(0), weight.storage_axis(1)) == (0, 1)
+        assert (weight.is_transposed, weight.storage_axis(0), weight.storage_axis(1)) == (False, 0, 1)
 
 
 def test_gain_offsets(built: Any, kind: str) -> None:
@@ -189,20 +187,16 @@ def test_gain_offsets_do_not_depend_on_the_first_model_seen(monkeypatch: pytest.
     assert not model.model.norm.weight.any()
 
 
-class Gated(nn.Module):
+class Gated(nn.LayerNorm):
     """A norm that wants a second input."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4))
-
     def forward(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-        return x * gate * self.weight
+        return super().forward(x) * gate
 
 
 def test_norms_that_cannot_be_asked_have_no_offset() -> None:
     """Gated norms multiply by the weight."""
-    assert bare_weights(nn.ModuleDict({"norm": Gated()}))["norm.weight"].gain_offset == 0.0
+    assert bare_weights(nn.ModuleDict({"norm": Gated(4)}))["norm.weight"].gain_offset == 0.0
 
 
 def test_embeddings_and_head_on_request(llama: Any) -> None:
@@ -218,7 +212,7 @@ def test_embeddings_and_head_on_request(llama: Any) -> None:
 def test_a_tied_head_is_not_a_weight_of_its_own(gpt2: Any) -> None:
     """The embeddings stand for both."""
     assert "transformer.wte.weight" in decoder_weights(gpt2, include=("embeddings",))
-    with pytest.raises(UnsupportedModelError, match="lm_head weight is tied.*stands for both"):
+    with pytest.raises(UnsupportedModelError, match=r"lm_head weight is tied.*stands for both"):
         decoder_weights(gpt2, include=("lm_head",))
 
 
@@ -246,7 +240,7 @@ class TwoTowers(nn.Module):
         super().__init__()
         self.vision = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 3)])})
         self.language = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 3)])})
-        self.config = transformers.PretrainedConfig(is_encoder_decoder=is_encoder_decoder)
+        self.config = t.PretrainedConfig(is_encoder_decoder=is_encoder_decoder)
 
     def get_decoder(self) -> nn.Module:
         return self.language
@@ -263,18 +257,17 @@ def test_find_weight(llama: Any) -> None:
     name = "model.layers.1.mlp.up_proj.weight"
     for model in (llama, lora(llama), compiled(llama)):
         for asked in (name, name.removesuffix(".weight")):
-            assert find_weight(model, asked).name == name
-            assert find_weight(model, asked).parameter.shape == (48, 32)
+            found = find_weight(model, asked)
+            assert (found.name, tuple(found.parameter.shape)) == (name, (48, 32))
 
 
 def test_wrong_names_get_near_ones(llama: Any, gpt2: Any) -> None:
     """Misspelt names are answered with real ones; a projection that is fused is explained."""
     with pytest.raises(InputError, match=r"no parameter 'model\.layers\.0\.input_layernrm'.*'.*0\.input_layernorm'"):
         find_weight(llama, "model.layers.0.input_layernrm")
-    with pytest.raises(InputError, match="Nearest names: none") as caught:
+    with pytest.raises(InputError, match=r"Nearest names: none\. Use a name .* of the bare model\.$"):
         find_weight(llama, "###")
-    assert "fuse" not in str(caught.value)
-    with pytest.raises(InputError, match="may fuse several projections.*c_attn"):
+    with pytest.raises(InputError, match=r"may fuse several projections.*c_attn"):
         find_weight(gpt2, "transformer.h.0.attn.q_proj.weight")
 
 
@@ -290,7 +283,7 @@ def test_quantised_weights_are_refused(llama: Any, dtype: torch.dtype) -> None:
     """Integers and float8 are codes with a scale elsewhere, not values."""
     quantised = nn.Parameter(torch.zeros(48, 32).to(dtype), requires_grad=False)
     llama.model.layers[0].mlp.up_proj.weight = quantised
-    with pytest.raises(UnsupportedModelError, match=f"up_proj.weight' has dtype {dtype}: it is quantised"):
+    with pytest.raises(UnsupportedModelError, match=rf"up_proj.weight' has dtype {dtype}: it is quantised"):
         decoder_weights(llama)
 
 

@@ -91,7 +91,7 @@ def test_another_shape_never_fits(llama: Any, find: Find, base_check: str) -> No
 
 def test_other_weights_are_an_error(core_mask: CoreMask, trained: Any) -> None:
     """The message counts the tensors that differ, names the first and the ways out."""
-    with pytest.raises(CoreMaskMismatchError, match="2 of 18 tensors differ, the first is .*0.mlp.up_proj") as caught:
+    with pytest.raises(CoreMaskMismatchError, match=r"2 of 18 tensors differ, the first is .*0.mlp.up_proj") as caught:
         bind(trained, core_mask)
     assert 'base_check="warn"' in str(caught.value)
     assert "compute_core_mask" in str(caught.value)

@@ -352,8 +352,9 @@ def _critical_table(critical: Sequence[CriticalDimension]) -> Any:
     from rich.table import Table
 
     table = Table()
-    for column in ("norm weight", "index", "factor", "perplexity", "times the base"):
-        table.add_column(column, justify="left" if column == "norm weight" else "right")
+    table.add_column("norm weight", overflow="fold")
+    for column in ("index", "factor", "perplexity", "times base"):
+        table.add_column(column, justify="right")
     for one in critical:
         table.add_row(
             one.parameter, str(one.index), f"x{one.factor:g}", f"{one.perplexity:.2f}", f"{one.perplexity_ratio:.2f}"

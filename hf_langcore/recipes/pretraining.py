@@ -41,8 +41,8 @@ class TinyModel:
     layers: int = 4
     heads: int = 4
     block_size: int = 128
-    batch_size: int = 16
-    steps: int = 400
+    batch_size: int = 8
+    steps: int = 500
     learning_rate: float = 3e-3
     seed: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,13 @@ def make_mask() -> Callable[..., CoreMask]:
         return CoreMask(tensors, provenance=full_provenance(seed))
 
     return make
+
+
+@pytest.fixture
+def saved(make_mask: Callable[..., CoreMask], tmp_path: Path) -> Path:
+    """A folder with mask 0 in it."""
+    make_mask().save_pretrained(tmp_path / "mask")
+    return tmp_path / "mask"
 
 
 def full_provenance(seed: int) -> Provenance:

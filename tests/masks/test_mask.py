@@ -136,7 +136,7 @@ def test_wrong_tensors_are_refused() -> None:
     """No tensors at all, and tensors that are not boolean."""
     with pytest.raises(InputError, match="at least one tensor"):
         CoreMask({})
-    with pytest.raises(InputError, match="dtype bool, got torch.float32"):
+    with pytest.raises(InputError, match=r"dtype bool, got torch.float32"):
         CoreMask({"w": torch.ones(3)})
 
 

@@ -13,15 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
 
 from hf_langcore import files
-from hf_langcore.errors import ArtifactExistsError, CoreMaskFormatError, InputError
+from hf_langcore.errors import ArtifactExistsError, InputError
 from hf_langcore.files import sha256_of
 from hf_langcore.masks import CoreMask, storage
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
@@ -29,17 +25,8 @@ from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
 Make = Callable[..., CoreMask]
 
 
-@pytest.fixture
-def saved(make_mask: Make, tmp_path: Path) -> Path:
-    make_mask().save_pretrained(tmp_path / "mask")
-    return tmp_path / "mask"
-
-
-def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / CONFIG_FILE
-    config = json.loads(path.read_text(encoding="utf-8"))
-    change(config)
-    path.write_text(json.dumps(config), encoding="utf-8")
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("density", [0.0, 0.03, 0.4, 0.97, 1.0])
@@ -51,7 +38,7 @@ def test_round_trip(make_mask: Make, tmp_path: Path, density: float) -> None:
     assert loaded == mask
     assert list(loaded) == list(mask)
     assert loaded.provenance == mask.provenance
-    assert sorted(os.listdir(tmp_path)) == sorted([CONFIG_FILE, MASK_FILE])
+    assert names_in(tmp_path) == {CONFIG_FILE, MASK_FILE}
 
 
 def test_tensors_without_entries_are_kept(tmp_path: Path) -> None:
@@ -90,7 +77,7 @@ def test_files_have_ordinary_permissions(saved: Path) -> None:
 def test_another_mask_is_not_overwritten(saved: Path, make_mask: Make) -> None:
     """Without overwrite=True the old artifact stays, byte for byte; with it the new one is there."""
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-    with pytest.raises(ArtifactExistsError, match="already holds another core mask.*overwrite=True"):
+    with pytest.raises(ArtifactExistsError, match=r"already holds another core mask.*overwrite=True"):
         make_mask(seed=1).save_pretrained(saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     make_mask(seed=1).save_pretrained(saved, overwrite=True)
@@ -137,7 +124,7 @@ def test_folders_without_a_mask(tmp_path: Path, make: bool) -> None:
     folder = tmp_path / "folder"
     if make:
         folder.mkdir()
-    with pytest.raises(InputError, match="no core mask in.*save_pretrained"):
+    with pytest.raises(InputError, match=r"no core mask in.*save_pretrained"):
         CoreMask.from_pretrained(folder)
 
 
@@ -147,131 +134,6 @@ def test_names_that_are_no_parameter_names(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no parameter name"):
             CoreMask({name: torch.ones(3, dtype=torch.bool)}).save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def refuse(folder: Path, problem: str) -> None:
-    with pytest.raises(CoreMaskFormatError, match=problem):
-        CoreMask.from_pretrained(folder)
-
-
-def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
-    """Half a download and a forgotten file."""
-    content = (saved / MASK_FILE).read_bytes()
-    for length in (0, 7, len(content) - 1):
-        (saved / MASK_FILE).write_bytes(content[:length])
-        refuse(saved, "truncated or altered")
-    (saved / MASK_FILE).unlink()
-    refuse(saved, "is missing")
-    (saved / MASK_FILE).mkdir()
-    refuse(saved, "is missing")
-
-
-def test_swapped_files_are_refused(saved: Path, make_mask: Make, tmp_path: Path) -> None:
-    """Arrays of one mask beside the description of another of the same shapes."""
-    make_mask(seed=1).save_pretrained(tmp_path / "other")
-    (tmp_path / "other" / MASK_FILE).replace(saved / MASK_FILE)
-    refuse(saved, "truncated or altered")
-
-
-@given(data=st.data())
-def test_any_flipped_byte_of_the_arrays_is_noticed(data: st.DataObject, tmp_path_factory: Any) -> None:
-    """The sha256 covers all of them, header included."""
-    folder = tmp_path_factory.mktemp("flip")
-    mask = CoreMask({"w": torch.arange(400) % 19 == 0})
-    mask.save_pretrained(folder)
-    content = bytearray((folder / MASK_FILE).read_bytes())
-    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    (folder / MASK_FILE).write_bytes(content)
-    refuse(folder, "truncated or altered")
-
-
-def test_no_flipped_bit_of_the_description_gives_another_mask(tmp_path: Path) -> None:
-    """It is refused, or concerns something else (the provenance): never other names, shapes or bits."""
-    mask = CoreMask({"w": torch.arange(60).view(6, 10) % 19 == 0, "v": torch.ones(9, dtype=torch.bool)})
-    mask.save_pretrained(tmp_path)
-    content = (tmp_path / CONFIG_FILE).read_bytes()
-    for index in range(len(content)):
-        flipped = bytearray(content)
-        flipped[index] ^= 1 << index % 8
-        (tmp_path / CONFIG_FILE).write_bytes(flipped)
-        try:
-            assert CoreMask.from_pretrained(tmp_path) == mask
-        except CoreMaskFormatError:
-            continue
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (lambda config: config.update(format="other"), "does not describe a core mask"),
-        (lambda config: config.pop("format"), "does not describe a core mask"),
-        (lambda config: config.update(format_version=2), "format version 2.*Update hf_langcore"),
-        (lambda config: config.pop("format_version"), "format version None"),
-        (lambda config: config.pop("mask_sha256"), "truncated or altered"),
-        (lambda config: config.update(mask_sha256="../../x"), "truncated or altered"),
-        (lambda config: config.update(mask_sha256=7), "truncated or altered"),
-        (lambda config: config.update(digest="0" * 64), "another mask than its digest"),
-        (lambda config: config.pop("digest"), "another mask than its digest"),
-        (lambda config: config.pop("tensors"), "does not describe its tensors"),
-        (lambda config: config.update(tensors={}), "lists no tensors"),
-        (lambda config: config.update(tensors=[1]), "does not describe its tensors"),
-        (lambda config: config["tensors"].pop("a.weight"), "different arrays"),
-        (lambda config: config["tensors"].update({"a:b": config["tensors"]["a.weight"]}), "no parameter name"),
-        (lambda config: config["tensors"].update({"x": config["tensors"]["a.weight"]}), "different arrays.*'x:high'"),
-        (lambda config: config["tensors"]["a.weight"].update(shape=[64, 32]), "another mask than its digest"),
-        (lambda config: config["tensors"]["a.weight"].update(shape=[32.0, 64]), "whole number, got 32.0"),
-        (lambda config: config["tensors"]["a.weight"].update(shape=[-32, -64]), "impossible"),
-        (lambda config: config["tensors"]["a.weight"].update(shape=[1 << 40]), "impossible"),
-        (lambda config: config["tensors"]["a.weight"].update(shape=None), "does not describe its tensors"),
-        (lambda config: config["tensors"]["a.weight"].update(count=True), "whole number, got True"),
-        (lambda config: config["tensors"]["a.weight"].update(inverted=True), "another mask than its digest"),
-        (lambda config: config["tensors"]["a.weight"].update(inverted=1), "inverted = 1"),
-        (lambda config: config["tensors"]["a.weight"].update(kind=["bits"]), "no form"),
-        (lambda config: config["tensors"]["a.weight"].update(extra=1), "does not describe its tensors"),
-        (lambda config: config.update(provenance="me"), "provenance of the mask cannot be read"),
-        (lambda config: config.update(provenance=None), "provenance of the mask cannot be read"),
-    ],
-)
-def test_altered_descriptions_are_refused(saved: Path, change: Callable[[Any], object], problem: str) -> None:
-    """Every field that says what the arrays mean is checked; a newer format says what to do."""
-    edit_config(saved, change)
-    refuse(saved, problem)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '"x"', "null", "\ufeff{}", "[" * 100_000, '{"format": 1, "format": 2}']
-)
-def test_broken_json_is_refused(saved: Path, text: str) -> None:
-    """Half a file, another type, endless nesting, and keys that stand twice."""
-    (saved / CONFIG_FILE).write_text(text, encoding="utf-8")
-    refuse(saved, "no valid JSON|does not describe a core mask")
-
-
-def test_duplicate_keys_are_named(saved: Path) -> None:
-    """Of two values for one key nobody knows which was meant."""
-    text = (saved / CONFIG_FILE).read_text(encoding="utf-8")
-    (saved / CONFIG_FILE).write_text(text.replace("{", '{"format_version": 1, ', 1), encoding="utf-8")
-    refuse(saved, "'format_version' stands twice")
-    (saved / CONFIG_FILE).write_bytes(b"\xff\xfe{}")
-    refuse(saved, "no valid JSON")
-
-
-def resign(folder: Path) -> None:
-    edit_config(folder, lambda config: config.update(mask_sha256=sha256_of(folder / MASK_FILE)))
-
-
-def test_signed_nonsense_is_refused(saved: Path) -> None:
-    """A correct sha256 over arrays of another dtype, over other arrays, and over no safetensors file at all."""
-    arrays = load_file(saved / MASK_FILE)
-    save_file({name: array.astype(np.int16) for name, array in arrays.items()}, saved / MASK_FILE)
-    resign(saved)
-    refuse(saved, "should be uint8")
-    save_file({**arrays, "stray": np.zeros(1)}, saved / MASK_FILE)
-    resign(saved)
-    refuse(saved, "different arrays, the first is 'stray'")
-    (saved / MASK_FILE).write_bytes(b"no safetensors")
-    resign(saved)
-    refuse(saved, "no readable safetensors file")
 
 
 class CrashError(Exception):
@@ -320,7 +182,7 @@ def test_a_crash_at_any_file_operation_leaves_old_or_new(make_mask: Make, tmp_pa
         assert loaded.provenance.seed == (1 if loaded == make_mask(seed=1) else old.provenance.seed)
         outcomes.add(loaded == make_mask(seed=1))
         make_mask(seed=3).save_pretrained(folder, overwrite=True)
-        assert sorted(os.listdir(folder)) == sorted([CONFIG_FILE, MASK_FILE])
+        assert names_in(folder) == {CONFIG_FILE, MASK_FILE}
         assert CoreMask.from_pretrained(folder) == make_mask(seed=3)
         if not crashed:
             break
@@ -382,7 +244,7 @@ def test_a_killed_process_leaves_old_or_new(tmp_path: Path) -> None:
             process.kill()
         assert CoreMask.from_pretrained(tmp_path) in masks
     next(iter(masks)).save_pretrained(tmp_path, overwrite=True)
-    assert sorted(os.listdir(tmp_path)) == sorted([CONFIG_FILE, MASK_FILE])
+    assert names_in(tmp_path) == {CONFIG_FILE, MASK_FILE}
 
 
 def test_a_reader_beside_a_writer_sees_one_of_the_masks(tmp_path: Path) -> None:
