@@ -109,7 +109,7 @@ def decoder_weights(model: nn.Module, *, include: Iterable[Extra] = ()) -> dict[
     prefixes = _stack_prefixes(bare)
     weights = bare_weights(bare)
     chosen = {name: weight for name, weight in weights.items() if name.startswith(prefixes)}
-    for extra in include:
+    for extra in (include,) if isinstance(include, str) else include:
         weight = _embedding_weight(bare, weights, extra)
         chosen[weight.name] = weight
     for weight in chosen.values():

@@ -80,7 +80,14 @@ def corpora_from_folder(folder: str | Path, languages: Sequence[str] | None = No
         raise CorpusError(
             f"There is no folder {str(root)!r}. Pass a folder with one file per language, such as en.txt."
         )
-    found = {path.stem: path for path in sorted(root.iterdir()) if path.suffix in _SUFFIXES}
+    files = [path for path in sorted(root.iterdir()) if path.suffix in _SUFFIXES]
+    found = {path.stem: path for path in files}
+    twice = [path for path in files if found[path.stem] is not path and (languages is None or path.stem in languages)]
+    if twice:
+        raise CorpusError(
+            f"{str(root)!r} has several files for {twice[0].stem!r}: {twice[0].name} and {found[twice[0].stem].name}. "
+            "Keep one of them, or pass {language: path} yourself."
+        )
     missing = [language for language in languages or () if language not in found]
     if missing or not found:
         what = f"no file for {', '.join(map(repr, missing))}" if missing else "no file"
@@ -96,7 +103,8 @@ def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
         return _open_named(language, str(source), text_column)
     if hasattr(source, "column_names"):  # datasets.Dataset, datasets.IterableDataset
         return _column(language, source, text_column)
-    if isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)):
+    is_table = hasattr(source, "columns")  # a pandas DataFrame iterates over its column names
+    if isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)) and not is_table:
         return source
     raise CorpusError(
         f"{language!r}: cannot read texts from {type(source).__name__}. Pass a list of strings, a datasets.Dataset, a "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -134,16 +135,11 @@ def prepare_scoring(
     stride = _checked_stride(stride, block_size)
     if max_tokens is not None and max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1 or None, got {max_tokens!r}.")
+    cut = partial(
+        cut_windows, tokenizer=tokenizer, start=start, block_size=block_size, stride=stride, max_tokens=max_tokens
+    )
     windows = {
-        language: cut_windows(
-            language,
-            read_texts(language, source, text_column=text_column, seed=seed),
-            tokenizer,
-            start=start,
-            block_size=block_size,
-            stride=stride,
-            max_tokens=max_tokens,
-        )
+        language: cut(language, read_texts(language, source, text_column=text_column, seed=seed))
         for language, source in require_corpora(corpora).items()
     }
     settings = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -104,15 +105,9 @@ def compute_importance(
         raise ConfigurationError('method="taylor" needs texts: compute_importance(model, tokenizer, corpora).')
     start = start_token(tokenizer, bos_token_id)
     block_size = usable_block_size(model, block_size)
+    pack = partial(pack_blocks, tokenizer=tokenizer, start=start, block_size=block_size, max_tokens=max_tokens)
     blocks = {
-        language: pack_blocks(
-            language,
-            read_texts(language, texts, text_column=text_column, seed=seed),
-            tokenizer,
-            start=start,
-            block_size=block_size,
-            max_tokens=max_tokens,
-        )
+        language: pack(language, read_texts(language, texts, text_column=text_column, seed=seed))
         for language, texts in require_corpora(corpora).items()
     }
     source = replace(

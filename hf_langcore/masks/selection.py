@@ -8,6 +8,7 @@ by lowest index, so that the result does not depend on the sorting algorithm.
 from __future__ import annotations
 
 import zlib
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,13 +21,13 @@ from hf_langcore.masks.bits import Bools, PackedBits
 Which = Literal["top", "bottom", "random"]
 
 
-def check_fraction(fraction: float) -> float:
+def check_fraction(fraction: Any) -> float:
     """Return `fraction` if it lies strictly between 0 and 1.
 
     Raises:
         InputError: It does not, or is no number.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+    if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 < fraction < 1:
         raise InputError(
             f"fraction must be a number strictly between 0 and 1, got {fraction!r}. It is the share of each tensor's "
             "weights that is selected: 0.03 for 3 %."
@@ -76,7 +77,7 @@ def select(name: str, scores: torch.Tensor, *, fraction: float, which: Which, se
 
 def random_positions(name: str, size: int, count: int, *, seed: int) -> NDArray[np.int64]:
     """`count` distinct positions below `size`; independent of the order in which tensors are visited."""
-    generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+    generator = np.random.Generator(np.random.PCG64([seed % 2**64, zlib.crc32(name.encode())]))
     return generator.choice(size, count, replace=False, shuffle=False)
 
 

@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,19 +17,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
-from transformers import PrinterCallback, TrainerCallback
 
 from hf_langcore._version import __version__
 from hf_langcore.data.mini import mini_corpora
 from hf_langcore.errors import ArtifactExistsError
-from hf_langcore.evaluation import PerplexityReport, ScoringTask, prepare_scoring, score
+from hf_langcore.evaluation import PerplexityReport, prepare_scoring
 from hf_langcore.files import replace_json, replace_text
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
-from hf_langcore.recipes.bits import copy_weights, count_changed
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
+from hf_langcore.recipes.retention import FineTuning, Run, compare_fine_tuning
+from hf_langcore.recipes.tables import critical_table, harm_line, run_table
 from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
 
 CORE_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
@@ -60,25 +59,6 @@ class DemoSize:
     candidates: int = 48
     task_rows: int = 320
     epochs: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One fine-tuning run.
-
-    Attributes:
-        name: What was done.
-        task_loss: Loss on task rows that were not trained on, in nats per token, before and after.
-        core_changed: Core weights that differ from the base, of `core_size`.
-        core_size: Number of core weights.
-        complement_changed: Other weights of the decoder layers that differ from the base.
-    """
-
-    name: str
-    task_loss: tuple[float, float]
-    core_changed: int
-    core_size: int
-    complement_changed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +110,18 @@ def run_demo(
         regions = compare_regions(model, task, standard_regions(scores, FRACTION, random_seeds=1), progress=progress)
     tell(regions)
     harm = harm_ratio(regions, f"top {100 * FRACTION:g} %", [f"random {100 * FRACTION:g} %"])
-    tell(_harm_line(harm))
+    tell(harm_line(harm, fraction=FRACTION))
     with clock("critical dimensions"):
         critical = find_critical_dimensions(
             model, tokenizer, held_out, candidates=size.candidates, block_size=128, max_tokens=128, progress=progress
         )
     tell("\n[bold]2. Critical dimensions[/bold]: norm weights, each edited, measured and restored")
-    tell(_critical_table(critical[:5]))
+    tell(critical_table(critical[:5]))
     with clock("fine-tune"):
-        runs, retention = _fine_tuning(model, tokenizer, core_mask, task, size, progress=progress)
+        runs, retention = compare_fine_tuning(model, tokenizer, core_mask, task, _fine_tuning(size), progress=progress)
     tell("\n[bold]3. Fine-tuning[/bold] on small sums, and what it does to every language")
     tell(retention)
-    tell(_run_table(runs))
+    tell(run_table(runs))
     result = DemoResult(core_mask, regions, harm, critical, runs, retention, clock.seconds)
     _write(folder, result)
     tell(
@@ -198,124 +178,10 @@ def _importance(model: nn.Module, tokenizer: Any, size: DemoSize, *, progress: b
     )
 
 
-def _fine_tuning(
-    model: nn.Module, tokenizer: Any, core_mask: CoreMask, task: ScoringTask, size: DemoSize, *, progress: bool
-) -> tuple[list[Run], PerplexityReport]:
-    """Three runs from the same base: free, with the frozen core, and with general data mixed in too."""
+def _fine_tuning(size: DemoSize) -> FineTuning:
     rows = _sums(size.task_rows + 64)
-    train, test = rows[: size.task_rows], rows[size.task_rows :]
     general = [text for texts in mini_corpora(sentences=400, sentences_per_document=2).values() for text in texts]
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    base_weights = copy_weights(model, core_mask)
-    loss_before = _task_loss(model, tokenizer, test)
-    reports = {"base": score(model, task, condition="base", progress=False)}
-    runs = []
-    for name, mask, mixed in (
-        ("free", None, []),
-        ("frozen core", core_mask, []),
-        ("frozen core + general data", core_mask, general),
-    ):
-        _train(model, tokenizer, train, mask, mixed, size, name=name, progress=progress)
-        reports[name] = score(model, task, condition=name, progress=False)
-        changed = count_changed(model, base_weights, core_mask)
-        runs.append(
-            Run(
-                name,
-                (loss_before, _task_loss(model, tokenizer, test)),
-                changed.core,
-                core_mask.count(),
-                changed.complement,
-            )
-        )
-        with torch.no_grad():
-            for key, parameter in model.named_parameters():
-                parameter.copy_(before[key])
-    return runs, PerplexityReport.compare(reports)
-
-
-def _train(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[dict[str, str]],
-    core_mask: CoreMask | None,
-    general: list[str],
-    size: DemoSize,
-    *,
-    name: str,
-    progress: bool,
-) -> None:
-    from datasets import Dataset
-
-    from hf_langcore.training import CoreRegionSFTConfig, CoreRegionSFTTrainer
-
-    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
-        args = CoreRegionSFTConfig(
-            output_dir=folder,
-            num_train_epochs=size.epochs,
-            per_device_train_batch_size=16,
-            learning_rate=5e-4,
-            weight_decay=0.1,
-            max_length=128,
-            lr_scheduler_type="cosine",
-            bf16=False,
-            use_cpu=not torch.cuda.is_available(),
-            activation_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            general_data_ratio=5.0,
-        )
-        trainer = CoreRegionSFTTrainer(
-            model=model,
-            args=args,
-            train_dataset=Dataset.from_list(list(rows)),
-            processing_class=tokenizer,
-            core_mask=core_mask,
-            general_dataset=Dataset.from_dict({"text": general}) if general else None,
-        )
-        trainer.remove_callback(PrinterCallback)
-        if progress:
-            trainer.add_callback(_Bar(name))
-        trainer.train()
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No bars of every preparation step, and no log lines about what the demo does on purpose (a free core)."""
-    import logging
-
-    import datasets
-
-    loggers = [logging.getLogger(name) for name in ("hf_langcore", "transformers", "trl")]
-    levels = [logger.level for logger in loggers]
-    without_bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        if not without_bars:
-            datasets.enable_progress_bars()
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-class _Bar(TrainerCallback):  # type: ignore[misc]
-    """One progress bar that says which run it belongs to."""
-
-    def __init__(self, name: str) -> None:
-        self._bar = tqdm(desc=f"fine-tuning: {name}", unit="step")
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
-        self._bar.reset(total=state.max_steps)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
-        self._bar.update()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
-        self._bar.close()
+    return FineTuning(rows[: size.task_rows], rows[size.task_rows :], general, epochs=size.epochs)
 
 
 def _sums(count: int) -> list[dict[str, str]]:
@@ -323,55 +189,6 @@ def _sums(count: int) -> list[dict[str, str]]:
     generator = random.Random(0)
     pairs = generator.sample([(a, b) for a in range(100) for b in range(100)], count)
     return [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a, b in pairs]
-
-
-def _task_loss(model: Any, tokenizer: Any, rows: Sequence[dict[str, str]]) -> float:
-    """Mean loss of the completions, in nats per token, as SFTTrainer trains them: with an end token."""
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for row in rows:
-            prompt = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
-            answer = tokenizer(row["completion"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-            ids = torch.tensor([prompt + answer])
-            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
-            total += float(nn.functional.cross_entropy(logits, ids[0, len(prompt) :], reduction="sum"))
-            count += len(answer)
-    return total / count
-
-
-def _harm_line(harm: dict[str, float]) -> str:
-    above = [language for language, ratio in harm.items() if ratio > 1]
-    smallest = min(harm, key=lambda language: harm[language])
-    return (
-        f"Zeroing the top {100 * FRACTION:g} % hurts more than zeroing random weights in {len(above)} of {len(harm)} languages; "
-        f"the smallest ratio of the rises in loss is {harm[smallest]:.1f} ({smallest})."
-    )
-
-
-def _critical_table(critical: Sequence[CriticalDimension]) -> Any:
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("norm weight", overflow="fold")
-    for column in ("index", "factor", "perplexity", "times base"):
-        table.add_column(column, justify="right")
-    for one in critical:
-        table.add_row(
-            one.parameter, str(one.index), f"x{one.factor:g}", f"{one.perplexity:.2f}", f"{one.perplexity_ratio:.2f}"
-        )
-    return table
-
-
-def _run_table(runs: Sequence[Run]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="What each run learned and changed", title_justify="left")
-    for column in ("run", "loss on new sums", "core weights changed", "other weights changed"):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    for run in runs:
-        loss = f"{run.task_loss[0]:.2f} -> {run.task_loss[1]:.2f}"
-        table.add_row(run.name, loss, f"{run.core_changed:,} of {run.core_size:,}", f"{run.complement_changed:,}")
-    return table
 
 
 def _write(folder: Path, result: DemoResult) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from hf_langcore.data import read_texts
+from hf_langcore.data import corpora_from_folder, read_texts
 from hf_langcore.errors import CorpusError
 
 
@@ -118,3 +118,21 @@ def test_sources_of_unknown_form(source: Any) -> None:
     """The message lists what is taken."""
     with pytest.raises(CorpusError, match=rf"cannot read texts from {type(source).__name__}.*datasets.Dataset"):
         read(source)
+
+
+def test_two_files_of_one_language_are_refused(tmp_path: Path) -> None:
+    """en.txt beside en.jsonl: which one is meant cannot be known; other languages do not mind."""
+    (tmp_path / "en.txt").write_text("a\n")
+    (tmp_path / "en.jsonl").write_text("{}\n")
+    (tmp_path / "de.txt").write_text("b\n")
+    with pytest.raises(CorpusError, match=r"several files for 'en': en\.jsonl and en\.txt"):
+        corpora_from_folder(tmp_path)
+    assert list(corpora_from_folder(tmp_path, ["de"])) == ["de"]
+
+
+def test_a_table_is_not_a_list_of_texts() -> None:
+    """A pandas DataFrame iterates over its column names, which are no texts."""
+    import pandas as pd
+
+    with pytest.raises(CorpusError, match="DataFrame"):
+        list(read_texts("en", pd.DataFrame({"text": ["a text"]})))
