@@ -91,7 +91,7 @@ def aliases(model: nn.Module) -> dict[str, str]:
     return second
 
 
-def decoder_weights(model: nn.Module, *, include: Iterable[Extra] = ()) -> dict[str, Weight]:
+def decoder_weights(model: nn.Module, *, include: Extra | Iterable[Extra] = ()) -> dict[str, Weight]:
     """The weights in which a core is looked for: every parameter of the decoder layers.
 
     As in the published code these are all tensors of the repeated layers, norms and biases included; never
@@ -109,7 +109,7 @@ def decoder_weights(model: nn.Module, *, include: Iterable[Extra] = ()) -> dict[
     prefixes = _stack_prefixes(bare)
     weights = bare_weights(bare)
     chosen = {name: weight for name, weight in weights.items() if name.startswith(prefixes)}
-    for extra in (include,) if isinstance(include, str) else include:
+    for extra in [include] if isinstance(include, str) else include:
         weight = _embedding_weight(bare, weights, extra)
         chosen[weight.name] = weight
     for weight in chosen.values():
@@ -231,7 +231,7 @@ def _outermost_lists(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.M
             yield from _outermost_lists(child, f"{prefix}{name}.")
 
 
-def _embedding_weight(model: nn.Module, weights: dict[str, Weight], extra: Extra) -> Weight:
+def _embedding_weight(model: nn.Module, weights: dict[str, Weight], extra: str) -> Weight:
     getters = {"embeddings": "get_input_embeddings", "lm_head": "get_output_embeddings"}
     if extra not in getters:
         raise InputError(f"include takes {sorted(getters)}, got {extra!r}.")

@@ -298,3 +298,10 @@ def test_ordinary_weights_are_editable(llama: Any, dtype: torch.dtype) -> None:
     """Every floating dtype that holds values."""
     for weight in bare_weights(llama.to(dtype)).values():
         require_editable(weight)
+
+
+def test_include_takes_one_name_or_several(llama: Any) -> None:
+    """A single name need not be wrapped in a tuple; a wrong one is named whole."""
+    assert list(decoder_weights(llama, include="embeddings")) == list(decoder_weights(llama, include=("embeddings",)))
+    with pytest.raises(InputError, match="'embedding'"):
+        decoder_weights(llama, include="embedding")  # type: ignore[arg-type]

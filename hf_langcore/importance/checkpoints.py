@@ -32,7 +32,7 @@ def importance_from_checkpoints(
     base: nn.Module | str | Path,
     checkpoints: Mapping[str, nn.Module | str | Path],
     *,
-    include: Iterable[Extra] = (),
+    include: Extra | Iterable[Extra] = (),
     progress: bool = True,
 ) -> ImportanceScores:
     """Score weights by how much they change when the model is trained further in each language.

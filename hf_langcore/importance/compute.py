@@ -48,7 +48,7 @@ def compute_importance(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
-    include: Iterable[Extra] = (),
+    include: Extra | Iterable[Extra] = (),
     resume_dir: str | Path | None = None,
     progress: bool = True,
 ) -> ImportanceScores:
@@ -136,7 +136,7 @@ def compute_core_mask(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
-    include: Iterable[Extra] = (),
+    include: Extra | Iterable[Extra] = (),
     resume_dir: str | Path | None = None,
     progress: bool = True,
 ) -> CoreMask:

@@ -27,7 +27,7 @@ def check_fraction(fraction: Any) -> float:
     Raises:
         InputError: It does not, or is no number.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 < fraction < 1:
+    if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 < float(fraction) < 1:
         raise InputError(
             f"fraction must be a number strictly between 0 and 1, got {fraction!r}. It is the share of each tensor's "
             "weights that is selected: 0.03 for 3 %."
