@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Literal, get_args
 
 from torch import nn
 
+from hf_langcore._version import __version__
 from hf_langcore.architecture import Weight, bare_weights, unwrap
 from hf_langcore.errors import CoreMaskMismatchError, InputError
-from hf_langcore.masks import CoreMask, Fingerprint, fingerprint
+from hf_langcore.masks import CoreMask, Fingerprint, Provenance, fingerprint
 
 BaseCheck = Literal["error", "warn", "off"]
+
+_VERSIONED = ("torch", "transformers", "numpy")
 
 LINEAGE_ATTRIBUTE = "core_region_lineage"
 """Name of the list in a model's config that holds the fingerprints of the weights that it was trained from."""
@@ -58,11 +63,23 @@ def record_lineage(model: nn.Module, core_mask: CoreMask) -> None:
             setattr(config, LINEAGE_ATTRIBUTE, [*lineage, expected.total])
 
 
-def base_identity(model: nn.Module) -> dict[str, Any]:
-    """Name and 40-hex revision of a transformers model, for a provenance."""
+def provenance_of(model: nn.Module, weights: Mapping[str, Weight], *, method: str) -> Provenance:
+    """Where scores or a mask of `weights` come from: model, revision, fingerprint, layout, versions.
+
+    Args:
+        model: The model, bare or wrapped.
+        weights: The weights that are scored.
+        method: The scorer.
+    """
     config = getattr(unwrap(model), "config", None)
-    name = getattr(config, "_name_or_path", None) or None
-    return {"base_model": name, "base_revision": getattr(config, "_commit_hash", None)}
+    return Provenance(
+        method=method,
+        base_model=getattr(config, "_name_or_path", None) or None,
+        base_revision=getattr(config, "_commit_hash", None),
+        base_fingerprint=fingerprint({name: weight.parameter for name, weight in weights.items()}),
+        transposed=tuple(name for name, weight in weights.items() if weight.is_transposed),
+        versions={"hf_langcore": __version__, **{name: metadata.version(name) for name in _VERSIONED}},
+    )
 
 
 def _covered(model: nn.Module, core_mask: CoreMask) -> dict[str, Weight]:

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from hf_langcore.architecture import decoder_weights
-from hf_langcore.binding import LINEAGE_ATTRIBUTE, base_identity, bind, record_lineage
+from hf_langcore.binding import LINEAGE_ATTRIBUTE, bind, provenance_of, record_lineage
 from hf_langcore.errors import CoreMaskMismatchError, InputError
 from hf_langcore.masks import CoreMask, Provenance, fingerprint
 
@@ -172,10 +172,16 @@ def test_quantised_weights_are_not_compared(core_mask: CoreMask, llama: Any) -> 
     assert bind(llama, core_mask).keys() == core_mask.keys()
 
 
-def test_base_identity(llama: Any) -> None:
-    """Name and commit as transformers knows them; None where it does not."""
-    assert base_identity(llama) == {"base_model": None, "base_revision": None}
+def test_provenance_of_a_model(llama: Any, gpt2: Any) -> None:
+    """Name, revision, fingerprint, layout and versions, the same through a wrapper."""
+    weights = decoder_weights(llama)
+    plain = provenance_of(llama, weights, method="magnitude")
+    assert (plain.method, plain.base_model, plain.base_revision, plain.transposed) == ("magnitude", None, None, ())
+    assert plain.base_fingerprint == fingerprint({name: weight.parameter for name, weight in weights.items()})
+    assert {"hf_langcore", "torch", "transformers"} <= set(plain.versions)
     llama.config._name_or_path, llama.config._commit_hash = "me/base", "b" * 40
-    wrapped = get_peft_model(llama, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    assert base_identity(wrapped) == {"base_model": "me/base", "base_revision": "b" * 40}
-    assert base_identity(torch.nn.Linear(1, 1)) == {"base_model": None, "base_revision": None}
+    wrapped = provenance_of(torch.nn.parallel.DataParallel(llama), weights, method="magnitude")
+    assert (wrapped.base_model, wrapped.base_revision) == ("me/base", "b" * 40)
+    transposed = provenance_of(gpt2, decoder_weights(gpt2), method="magnitude").transposed
+    assert "transformer.h.0.attn.c_attn.weight" in transposed
+    assert "transformer.h.0.ln_1.weight" not in transposed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,9 @@ def find(
     from hf_langcore.importance import compute_core_mask
 
     state = output.with_name(f"{output.name}.partial")
+    finished = len(list(state.glob("importance-*.safetensors"))) if state.is_dir() else 0
+    if finished:
+        print(f"resuming: {finished} finished languages in {state}", file=sys.stderr)
     mask = compute_core_mask(
         lm,
         tokenizer,

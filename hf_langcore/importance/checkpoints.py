@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.architecture import Extra, bare_weights, decoder_weights
-from hf_langcore.binding import base_identity
+from hf_langcore.binding import provenance_of
 from hf_langcore.errors import CoreMaskMismatchError, InputError, NonFiniteError
-from hf_langcore.importance.versions import library_versions
-from hf_langcore.masks import ImportanceScores, Provenance, fingerprint
+from hf_langcore.masks import ImportanceScores
 
 Reader = Callable[[str], torch.Tensor]
 
@@ -69,14 +69,8 @@ def importance_from_checkpoints(
             for name, weight in weights.items():
                 total[name] += _relative_change(language, name, weight.parameter, read(name))
                 bar.update()
-    source = Provenance(
-        method="weight_change",
-        tokens=dict.fromkeys(checkpoints, 0),
-        base_fingerprint=fingerprint({name: weight.parameter for name, weight in weights.items()}),
-        versions=library_versions(),
-        **base_identity(model),
-    )
-    return ImportanceScores(total, provenance=source)
+    source = provenance_of(model, weights, method="weight_change")
+    return ImportanceScores(total, provenance=replace(source, tokens=dict.fromkeys(checkpoints, 0)))
 
 
 def _load(name: str | Path) -> nn.Module:

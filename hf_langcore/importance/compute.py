@@ -13,7 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.architecture import Extra, Weight, decoder_weights
-from hf_langcore.binding import base_identity
+from hf_langcore.binding import provenance_of
 from hf_langcore.data import (
     DEFAULT_BLOCK_SIZE,
     Corpora,
@@ -26,8 +26,7 @@ from hf_langcore.data import (
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.importance.progress_store import ProgressStore
 from hf_langcore.importance.taylor import taylor_scores
-from hf_langcore.importance.versions import library_versions
-from hf_langcore.masks import CoreMask, ImportanceScores, Provenance, fingerprint
+from hf_langcore.masks import CoreMask, ImportanceScores, Provenance
 from hf_langcore.masks.selection import check_fraction, check_which
 from hf_langcore.modes import adapters_off, eval_mode, gradients_for
 
@@ -92,13 +91,7 @@ def compute_importance(
             "importance_from_checkpoints (the method weight_change)."
         )
     weights = decoder_weights(model, include=include)
-    source = Provenance(
-        method=method,
-        seed=seed,
-        base_fingerprint=fingerprint({name: weight.parameter for name, weight in weights.items()}),
-        versions=library_versions(),
-        **base_identity(model),
-    )
+    source = replace(provenance_of(model, weights, method=method), seed=seed)
     if method != "taylor":
         return _from_weights(weights, source, random=method == "random")
     if tokenizer is None or corpora is None:

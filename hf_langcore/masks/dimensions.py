@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ class Dimension:
 
     Attributes:
         parameter: Name of the tensor.
-        axis: Axis of the stored tensor: 0 = rows, 1 = columns. Transposed weights (GPT-2's Conv1D) are counted
-            as they are stored.
+        axis: 0 = rows (outputs), 1 = columns (inputs), in nn.Linear orientation where the mask knows that a tensor is
+            stored the other way round (GPT-2's Conv1D), so that `scale_dimension` takes it as it is.
         index: Index along the axis.
         count: Entries of the slice that are in the mask.
         size: Entries of the slice.
@@ -43,17 +43,21 @@ class Dimension:
         return self.count / self.size
 
 
-def concentrated(masks: Iterable[tuple[str, PackedBits]]) -> list[Dimension]:
+def concentrated(masks: Iterable[tuple[str, PackedBits]], *, transposed: Collection[str] = ()) -> list[Dimension]:
     """All slices that hold significantly more of a mask than chance would put there, strongest first.
 
     A slice of a matrix is listed when its evidence passes a Bonferroni bound over all slices of the tensor. A
     weight of a vector (a norm gain) is a dimension of its own and is listed when it is in the mask.
+
+    Args:
+        masks: Names and masks.
+        transposed: Names of matrices that are stored (in, out); their axes are given the other way round.
     """
-    found = [dimension for name, mask in masks for dimension in _of_tensor(name, mask)]
+    found = [dimension for name, mask in masks for dimension in _of_tensor(name, mask, swap=name in transposed)]
     return sorted(found, key=lambda one: (-one.evidence, one.parameter, one.axis, one.index))
 
 
-def _of_tensor(name: str, mask: PackedBits) -> Iterator[Dimension]:
+def _of_tensor(name: str, mask: PackedBits, *, swap: bool) -> Iterator[Dimension]:
     density = mask.count() / mask.size if mask.size else 0.0
     if density in {0.0, 1.0}:
         return
@@ -65,7 +69,9 @@ def _of_tensor(name: str, mask: PackedBits) -> Iterator[Dimension]:
         size = mask.size // mask.shape[axis]
         evidence = _evidence(counts, size, density)
         for index in np.flatnonzero((counts > density * size) & (evidence >= needed)):
-            yield Dimension(name, axis, int(index), int(counts[index]), size, float(evidence[index]))
+            yield Dimension(
+                name, 1 - axis if swap else axis, int(index), int(counts[index]), size, float(evidence[index])
+            )
 
 
 def _evidence(counts: NDArray[Any], size: int, density: float) -> NDArray[Any]:

@@ -127,7 +127,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
         Args:
             limit: At most so many.
         """
-        return concentrated(self._planes.items())[:limit]
+        return concentrated(self._planes.items(), transposed=self.provenance.transposed)[:limit]
 
     def __and__(self, other: CoreMask) -> CoreMask:
         return self._combine(other, "&", PackedBits.__and__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "batch_size": int,
     "tokens": dict,
     "versions": dict,
+    "transposed": list,
 }  # of the fields that are no text
 
 
@@ -35,6 +36,7 @@ class Provenance:
         base_model: Name or path of the model, as transformers knows it.
         base_revision: Its 40-hex commit, where it came from the Hub.
         base_fingerprint: Fingerprint of the weights that the mask covers.
+        transposed: Tensors that are stored (in, out), as in GPT-2's Conv1D, where nn.Linear stores (out, in).
         versions: Library -> version, as used.
     """
 
@@ -49,6 +51,7 @@ class Provenance:
     base_model: str | None = None
     base_revision: str | None = None
     base_fingerprint: Fingerprint | None = field(default=None, repr=False)
+    transposed: Sequence[str] = field(default=(), repr=False)
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -72,6 +75,7 @@ class Provenance:
             base_model=self.base_model if same_name else None,
             base_revision=self.base_revision if same_name else None,
             base_fingerprint=self.base_fingerprint if same_base else None,
+            transposed=self.transposed if self.transposed == other.transposed else (),
             versions=self.versions,
         )
 
@@ -89,7 +93,9 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; fields that are None or empty are left out."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        kept = {name: value for name, value in values.items() if value is not None and value != {}}
+        kept = {name: value for name, value in values.items() if value is not None and value not in ({}, ())}
+        if self.transposed:
+            kept["transposed"] = list(self.transposed)
         if self.base_fingerprint is not None:
             kept["base_fingerprint"] = {
                 **asdict(self.base_fingerprint),
@@ -111,6 +117,7 @@ class Provenance:
                 if not isinstance(value, _FORMS.get(name, str)):
                     raise TypeError(f"{name} is {value!r}")  # noqa: TRY301 one message for all that can be wrong
             print_ = Fingerprint(dict(given["tensors"]), given["algorithm"]) if given is not None else None
+            known["transposed"] = tuple(known.get("transposed", ()))
             return cls(**known, base_fingerprint=print_)
         except (TypeError, KeyError, ValueError) as error:
             raise CoreMaskFormatError(

@@ -11,9 +11,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 
 from hf_langcore.architecture import decoder_weights
-from hf_langcore.binding import base_identity
+from hf_langcore.binding import provenance_of
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError
-from hf_langcore.masks import CoreMask, Provenance, fingerprint
+from hf_langcore.masks import CoreMask
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
 
 METHODS = ("magnitude", "random")
@@ -80,14 +80,16 @@ def computed_core_mask(model: nn.Module, *, method: str, fraction: float, seed: 
         fraction: Share of every tensor, strictly between 0 and 1.
         seed: For "random".
     """
-    values = {name: weight.parameter.detach() for name, weight in decoder_weights(model).items()}
+    weights = decoder_weights(model)
     which = "random" if method == "random" else "top"
     # One tensor at a time: absolute values of a whole model would be a second copy of it.
     planes = {
-        name: CoreMask.from_scores({name: value.abs()}, fraction=fraction, which=which, seed=seed).packed(name)
-        for name, value in values.items()
+        name: CoreMask.from_scores(
+            {name: weight.parameter.detach().abs()}, fraction=fraction, which=which, seed=seed
+        ).packed(name)
+        for name, weight in weights.items()
     }
-    provenance = Provenance(method=method, base_fingerprint=fingerprint(values), **base_identity(model))
+    provenance = provenance_of(model, weights, method=method)
     return CoreMask(planes, provenance=provenance.selected(which=which, fraction=fraction, seed=seed))
 
 

@@ -65,7 +65,9 @@ def test_an_interrupted_search_resumes(
     assert langcore(*arguments).code == 1
     assert not (tmp_path / "core").exists()
     assert len(list((tmp_path / "core.partial").iterdir())) == 1
-    assert langcore(*arguments).code == 0
+    resumed = langcore(*arguments)
+    assert resumed.code == 0
+    assert "resuming: 1 finished languages" in resumed.err
     assert scored == ["en", "zh", "zh"]
 
 

@@ -196,3 +196,18 @@ def test_nan_in_a_later_language_keeps_the_earlier_ones(
     with pytest.raises(NonFiniteError):
         compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_dimensions_of_transposed_weights_fit_scale_dimension(gpt2: Any, tmp_path: Any) -> None:
+    """Where GPT-2 stores a weight (in, out), dimensions are given as scale_dimension takes them, also after loading."""
+    from hf_langcore import CoreMask, scale_dimension
+
+    name = "transformer.h.0.mlp.c_fc.weight"
+    with torch.no_grad():
+        gpt2.get_parameter(name)[5] = 50.0  # one input, stored as a row
+    mask = compute_core_mask(gpt2, method="magnitude", fraction=0.03)
+    mask.save_pretrained(tmp_path)
+    for one in (mask.dimensions()[0], CoreMask.from_pretrained(tmp_path).dimensions()[0]):
+        assert (one.parameter, one.axis, one.index) == (name, 1, 5)
+        with scale_dimension(gpt2, one.parameter, one.index, factor=0, axis=one.axis):
+            assert (gpt2.get_parameter(name)[5] == 0).all()

@@ -41,6 +41,7 @@ def full_provenance(seed: int) -> Provenance:
         tokens={"en": 1024, "zh": 2048},
         block_size=512,
         batch_size=4,
+        transposed=("h.0.c_attn.weight",),
         base_model="me/base",
         base_revision="0" * 40,
         base_fingerprint=Fingerprint(dict.fromkeys(SHAPES, "0123456789abcdef")),
