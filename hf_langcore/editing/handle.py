@@ -18,8 +18,7 @@ from torch import nn
 from hf_langcore.architecture import Weight, bare_weights, require_editable, unwrap
 from hf_langcore.editing.merging import MergedAdapters
 from hf_langcore.errors import ModelChangedError, UnsupportedModelError
-
-_INT_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+from hf_langcore.masks import bits_of
 
 _OPEN_EDITS: WeakKeyDictionary[nn.Module, list[EditHandle]] = WeakKeyDictionary()
 
@@ -52,7 +51,7 @@ class _Saved:
         if parameter.dtype != self.dtype or parameter.shape != self.shape:
             return False
         now = torch.take(parameter.detach(), self.positions.to(parameter.device, torch.int64))
-        return torch.equal(_bits(now), _bits(self.new.to(parameter.device).expand_as(now)))
+        return torch.equal(bits_of(now), bits_of(self.new.to(parameter.device).expand_as(now).contiguous()))
 
     def put_back(self, parameter: torch.Tensor) -> None:
         with torch.no_grad():
@@ -184,8 +183,3 @@ def _save(change: Change) -> _Saved:
         old=torch.take(parameter.detach(), change.positions),
         new=change.values.detach().clone(),
     )
-
-
-def _bits(values: torch.Tensor) -> torch.Tensor:
-    """The values as integers, so that -0.0 differs from 0.0 and NaN equals itself."""
-    return values.contiguous().view(_INT_OF_SIZE[values.element_size()])

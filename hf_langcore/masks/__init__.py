@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_langcore.masks.bits import PackedBits, unpack_bits
+from hf_langcore.masks.bits import PackedBits, bits_of, unpack_bits
 from hf_langcore.masks.dimensions import Dimension
 from hf_langcore.masks.fingerprint import Fingerprint, fingerprint
 from hf_langcore.masks.mask import CoreMask
@@ -16,6 +16,7 @@ __all__ = [
     "ImportanceScores",
     "PackedBits",
     "Provenance",
+    "bits_of",
     "fingerprint",
     "unpack_bits",
 ]

@@ -16,6 +16,9 @@ Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 
+_INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedBits:
     """An immutable boolean tensor.
@@ -99,3 +102,8 @@ def unpack_bits(packed: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     bits = torch.arange(8, device=packed.device, dtype=torch.uint8)
     flat = ((packed[:, None] >> bits) & 1).view(-1)[: math.prod(shape)]
     return flat.bool().view(shape)
+
+
+def bits_of(values: torch.Tensor) -> torch.Tensor:
+    """A view of floating-point values as integers of the same width, so that -0.0 differs from 0.0 and NaN equals itself."""
+    return values.detach().view(_INTEGER_OF_SIZE[values.element_size()])

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from hf_langcore.architecture import bare_weights
-from hf_langcore.masks import CoreMask
-
-_INT_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+from hf_langcore.masks import CoreMask, bits_of
 
 
 class Changed(NamedTuple):
@@ -32,8 +30,7 @@ def count_changed(model: nn.Module, before: Mapping[str, torch.Tensor], core_mas
     weights = bare_weights(model)
     core = complement = 0
     for name, old in before.items():
-        whole = _INT_OF_SIZE[old.element_size()]
-        differs = weights[name].parameter.detach().view(whole) != old.view(whole)
+        differs = bits_of(weights[name].parameter) != bits_of(old)
         inside = core_mask[name].to(differs.device)
         core += int((differs & inside).sum())
         complement += int((differs & ~inside).sum())

@@ -20,11 +20,10 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from hf_langcore.architecture import Weight, bare_weights, require_editable
 from hf_langcore.binding import BaseCheck, bind, record_lineage
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError, UnsupportedModelError
-from hf_langcore.masks import CoreMask
+from hf_langcore.masks import CoreMask, bits_of
 from hf_langcore.training.core_values import read_core_values, write_core_values
 
 _INT32_LIMIT = 2**31
-_BIT_VIEWS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class _Frozen:
         index = index.to(parameter.device)
         if values is None:
             return cls(parameter, index, _flat_bits(parameter)[index])
-        return cls(parameter, index, _bits(values.to(parameter.device)))
+        return cls(parameter, index, bits_of(values.to(parameter.device)))
 
     def changed(self) -> int:
         """How many core weights differ from the saved ones in any bit."""
@@ -210,13 +209,9 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         return self.freezer
 
 
-def _bits(values: torch.Tensor) -> torch.Tensor:
-    return values.detach().view(_BIT_VIEWS[values.element_size()])
-
-
 def _flat_bits(parameter: nn.Parameter) -> torch.Tensor:
     """The parameter's own storage as a vector of integers."""
-    return _bits(parameter).view(-1)
+    return bits_of(parameter).view(-1)
 
 
 def _fitting(weight: Weight, values: torch.Tensor | None, count: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hf_langcore.errors import InputError
-from hf_langcore.masks import PackedBits, unpack_bits
+from hf_langcore.masks import PackedBits, bits_of, unpack_bits
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape)))
@@ -99,3 +99,14 @@ def test_tensors_of_any_layout_are_packed() -> None:
     values = torch.rand(7, 5) > 0.5
     assert torch.equal(PackedBits.from_bool(values.T).to_tensor(), values.T)
     assert torch.equal(PackedBits.from_bool(values[::2, 1:]).to_tensor(), values[::2, 1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_values_as_integers(dtype: torch.dtype) -> None:
+    """-0.0 differs from 0.0, NaN equals itself, and the view writes through."""
+    values = torch.tensor([0.0, -0.0, float("nan"), float("nan")], dtype=dtype)
+    whole = bits_of(values)
+    assert whole[0] != whole[1]
+    assert whole[2] == whole[3]
+    whole[0] = whole[2]
+    assert values[0].isnan()
