@@ -21,7 +21,8 @@ Extra = Literal["embeddings", "lm_head"]
 
 _MATRIX = 2
 _SMALLEST_ITEM = 2  # bytes; float8 is a quantised form
-_COVERS = ("base_layer", "original_module", "_orig_mod")  # where PEFT and torch.compile keep the module they cover
+# Where PEFT and torch.compile keep the module they cover.
+_COVERS = ("base_layer", "original_module", "token_adapter", "_orig_mod")
 _GAIN_OFFSETS: WeakKeyDictionary[type[nn.Module], float] = WeakKeyDictionary()
 _FUSED_HINT = (
     " This model may fuse several projections into one weight (c_attn, qkv_proj, query_key_value, gate_up_proj): "
@@ -37,11 +38,14 @@ class Weight:
         name: Its name in the bare model, without prefixes of wrappers.
         parameter: The parameter itself.
         owner: The module that holds it.
+        is_shadowed: An active adapter uses a copy of its own instead (PEFT's `modules_to_save`), so that the model's
+            function does not depend on this parameter.
     """
 
     name: str
     parameter: nn.Parameter
     owner: nn.Module
+    is_shadowed: bool = False
 
     @property
     def is_transposed(self) -> bool:
@@ -176,15 +180,25 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def _walk(module: nn.Module, prefix: str) -> Iterator[Weight]:
+def _walk(module: nn.Module, prefix: str, *, shadowed: bool = False) -> Iterator[Weight]:
     """All parameters below `module` under the names that they have without PEFT's layers around them."""
+    shadowed = shadowed or _is_shadowing(module)
     module = _uncovered(module)
     for name, parameter in module._parameters.items():  # noqa: SLF001 named_parameters would drop second names
         if parameter is not None:
-            yield Weight(f"{prefix}{name}", parameter, module)
+            yield Weight(f"{prefix}{name}", parameter, module, shadowed)
     for name, child in module._modules.items():  # noqa: SLF001 named_children would drop second names
         if child is not None:
-            yield from _walk(child, f"{prefix}{name}.")
+            yield from _walk(child, f"{prefix}{name}.", shadowed=shadowed)
+
+
+def _is_shadowing(module: nn.Module) -> bool:
+    """Whether `module` is PEFT's wrapper of a module to save, with the copy of an active adapter in use."""
+    copies = module._modules.get("modules_to_save")  # noqa: SLF001 see _wrapped
+    if copies is None or getattr(module, "disable_adapters", True):
+        return False
+    active = getattr(module, "active_adapters", ())
+    return any(name in copies for name in active)  # type: ignore[operator]
 
 
 def _uncovered(module: nn.Module) -> nn.Module:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Literal, get_args
 
+import torch
 from torch import nn
 
 from hf_langcore._version import __version__
 from hf_langcore.architecture import Weight, bare_weights, unwrap
 from hf_langcore.errors import CoreMaskMismatchError, InputError
-from hf_langcore.masks import CoreMask, Fingerprint, Provenance, fingerprint
+from hf_langcore.masks import CoreMask, Provenance, fingerprint
+from hf_langcore.masks.fingerprint import digest_of
 
 BaseCheck = Literal["error", "warn", "off"]
 
@@ -22,7 +25,13 @@ LINEAGE_ATTRIBUTE = "core_region_lineage"
 """Name of the list in a model's config that holds the fingerprints of the weights that it was trained from."""
 
 
-def bind(model: nn.Module, core_mask: CoreMask, *, base_check: str = "error") -> dict[str, Weight]:
+def bind(
+    model: nn.Module,
+    core_mask: CoreMask,
+    *,
+    base_check: str = "error",
+    value_of: Callable[[Weight], torch.Tensor] | None = None,
+) -> dict[str, Weight]:
     """The weights that `core_mask` covers, after checking that it was found on this model.
 
     Names and shapes must always fit. The fingerprint of the weights must fit too, unless the model says that it
@@ -32,6 +41,7 @@ def bind(model: nn.Module, core_mask: CoreMask, *, base_check: str = "error") ->
         model: A bare or wrapped model.
         core_mask: The mask.
         base_check: "error", "warn" or "off": what to do when the weights are not those that the mask was found on.
+        value_of: Gives the values to be checked where these are not the weight's current ones (under an open edit).
 
     Raises:
         CoreMaskMismatchError: Names, shapes or weights do not fit.
@@ -40,14 +50,22 @@ def bind(model: nn.Module, core_mask: CoreMask, *, base_check: str = "error") ->
     if base_check not in get_args(BaseCheck):
         raise InputError(f"base_check must be one of {list(get_args(BaseCheck))}, got {base_check!r}.")
     weights = _covered(model, core_mask)
-    expected = core_mask.provenance.base_fingerprint
-    if base_check != "off" and expected is not None:
-        problem = _other_weights(model, weights, core_mask, expected)
+    if base_check != "off":
+        problem = _other_weights(model, weights, core_mask, value_of or _current)
         if problem and base_check == "error":
             raise CoreMaskMismatchError(problem)
         if problem:
             warnings.warn(problem, stacklevel=3)
     return weights
+
+
+def fits_base(model: nn.Module, core_mask: CoreMask) -> bool:
+    """Whether the model's weights are those that the mask was found on, or derived from them by recorded training.
+
+    Raises:
+        CoreMaskMismatchError: Names or shapes do not fit.
+    """
+    return _other_weights(model, _covered(model, core_mask), core_mask, _current) is None
 
 
 def record_lineage(model: nn.Module, core_mask: CoreMask) -> None:
@@ -82,6 +100,16 @@ def provenance_of(model: nn.Module, weights: Mapping[str, Weight], *, method: st
     )
 
 
+def weights_digest(model: nn.Module) -> str:
+    """A digest of every bit of every parameter, in their dtypes: the identity of a model for kept results."""
+    digest = hashlib.blake2b(digest_size=32)
+    for name, weight in bare_weights(model).items():
+        parameter = weight.parameter.detach()
+        digest.update(f"{name}|{parameter.dtype}|{list(parameter.shape)}|".encode())
+        digest.update(parameter.contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _covered(model: nn.Module, core_mask: CoreMask) -> dict[str, Weight]:
     weights = bare_weights(model)
     missing = [name for name in core_mask if name not in weights]
@@ -99,17 +127,22 @@ def _covered(model: nn.Module, core_mask: CoreMask) -> dict[str, Weight]:
     return {name: weights[name] for name in core_mask}
 
 
+def _current(weight: Weight) -> torch.Tensor:
+    return weight.parameter
+
+
 def _other_weights(
-    model: nn.Module, weights: dict[str, Weight], core_mask: CoreMask, expected: Fingerprint
+    model: nn.Module, weights: dict[str, Weight], core_mask: CoreMask, value_of: Callable[[Weight], torch.Tensor]
 ) -> str | None:
-    lineage = getattr(getattr(unwrap(model), "config", None), LINEAGE_ATTRIBUTE, None) or []
-    if expected.total in lineage:
+    """What is wrong with the weights, or None where they are those of the mask or derived from them."""
+    expected = core_mask.provenance.base_fingerprint
+    config = getattr(unwrap(model), "config", None)
+    if expected is None or expected.total in (getattr(config, LINEAGE_ATTRIBUTE, None) or []):
         return None
-    floating = {name: weight.parameter for name, weight in weights.items() if weight.parameter.dtype.is_floating_point}
-    if len(floating) < len(weights):
-        return None  # quantised weights have no fingerprint; repository and revision are all there is
-    actual = fingerprint(floating)
-    differing = [name for name in expected.differing(actual) if name in weights]
+    if not all(weight.parameter.dtype.is_floating_point for weight in weights.values()):
+        return _other_repository(model, core_mask)
+    names = [name for name in expected.tensors if name in weights]
+    differing = [name for name in names if digest_of(name, value_of(weights[name])) != expected.tensors[name]]
     if not differing:
         return None
     return (
@@ -117,6 +150,19 @@ def _other_weights(
         f"differ, the first is {differing[0]!r}. {_origin(core_mask)} If the model was fine-tuned from that base on "
         'purpose, pass base_check="warn" or "off".'
     )
+
+
+def _other_repository(model: nn.Module, core_mask: CoreMask) -> str | None:
+    """Quantised weights have no fingerprint that could be compared; name and revision are all there is."""
+    source, config = core_mask.provenance, getattr(unwrap(model), "config", None)
+    wanted = (source.base_model, source.base_revision)
+    found = (getattr(config, "_name_or_path", None) or None, getattr(config, "_commit_hash", None))
+    if any(one is not None and other is not None and one != other for one, other in zip(wanted, found, strict=True)):
+        return (
+            f"The mask was made on {wanted[0]!r} (revision {wanted[1]}), the quantised model is {found[0]!r} (revision "
+            f'{found[1]}). Load that model, or pass base_check="warn" or "off" if it is the same one under another name.'
+        )
+    return None
 
 
 def _origin(core_mask: CoreMask) -> str:

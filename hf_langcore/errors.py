@@ -18,6 +18,8 @@ built-in exception that a caller who does not know this library would catch.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LangCoreError(Exception):
     """Base class of all errors raised on purpose by hf_langcore."""
@@ -52,7 +54,16 @@ class NonFiniteError(LangCoreError, ArithmeticError):
 
 
 class ModelChangedError(LangCoreError, RuntimeError):
-    """The model changed while an edit or a freeze was relying on it."""
+    """The model changed while an edit or a freeze was relying on it.
+
+    Attributes:
+        handle: The edit that could not be restored, where it was one: `error.handle.restore(force=True)` writes the
+            old values.
+    """
+
+    def __init__(self, message: str, *, handle: Any = None) -> None:
+        super().__init__(message)
+        self.handle = handle
 
 
 class ArtifactExistsError(LangCoreError, FileExistsError):

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from hf_langcore.architecture import decoder_weights
-from hf_langcore.binding import LINEAGE_ATTRIBUTE, bind, provenance_of, record_lineage
+from hf_langcore.binding import LINEAGE_ATTRIBUTE, bind, fits_base, provenance_of, record_lineage, weights_digest
 from hf_langcore.errors import CoreMaskMismatchError, InputError
 from hf_langcore.masks import CoreMask, Provenance, fingerprint
 
@@ -185,3 +185,39 @@ def test_provenance_of_a_model(llama: Any, gpt2: Any) -> None:
     transposed = provenance_of(gpt2, decoder_weights(gpt2), method="magnitude").transposed
     assert "transformer.h.0.attn.c_attn.weight" in transposed
     assert "transformer.h.0.ln_1.weight" not in transposed
+
+
+def test_quantised_models_are_checked_by_name_and_revision(llama: Any, find: Find) -> None:
+    """Where weights are no plain numbers, another repository or revision is what tells."""
+    mask = find(llama)
+    llama.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(
+        torch.zeros(48, 32, dtype=torch.int8), requires_grad=False
+    )
+    llama.config._name_or_path, llama.config._commit_hash = "me/base", "a" * 40
+    bind(llama, mask)
+    llama.config._commit_hash = "b" * 40
+    with pytest.raises(CoreMaskMismatchError, match="revision"):
+        bind(llama, mask)
+
+
+def test_every_bit_of_a_model_counts(llama: Any) -> None:
+    """The digest for kept results sees one bit anywhere, and the dtype."""
+    first = weights_digest(llama)
+    assert weights_digest(llama) == first
+    with torch.no_grad():
+        llama.lm_head.weight[0, 0] = -llama.lm_head.weight[0, 0]
+    assert weights_digest(llama) != first
+    second = weights_digest(llama)
+    assert weights_digest(llama.to(torch.bfloat16)) != second
+
+
+def test_fits_base(llama: Any, find: Find) -> None:
+    """True for the mask's own weights and for recorded descendants, False for others."""
+    mask = find(llama)
+    assert fits_base(llama, mask)
+    record_lineage(llama, mask)
+    with torch.no_grad():
+        llama.model.layers[0].mlp.up_proj.weight.mul_(2)
+    assert fits_base(llama, mask)
+    setattr(llama.config, LINEAGE_ATTRIBUTE, [])
+    assert not fits_base(llama, mask)

@@ -52,7 +52,7 @@ def test_each_class_is_documented_and_derived(name: str) -> None:
     cls = CLASSES[name]
     assert issubclass(cls, LangCoreError)
     assert cls.__doc__
-    assert cls.__doc__.endswith(".")
+    assert cls.__doc__.rstrip().endswith(".")
     assert str(cls("what happened")) == "what happened"
 
 

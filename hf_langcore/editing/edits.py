@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from hf_langcore.architecture import Weight, aliases, find_weight
 from hf_langcore.binding import bind
-from hf_langcore.editing.handle import Change, EditHandle
+from hf_langcore.editing.handle import Change, EditHandle, value_before_edits
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask
 
@@ -53,6 +56,8 @@ def perturb(
     - "reinit": draw again as before training: N(0, initializer_range) for matrices, gain 1 for norms, 0 for biases.
     - "scale": multiply by `factor`.
 
+    On norms "zero" and "scale" act on the effective gain: Gemma's and Qwen3-Next's multiply by 1 + weight.
+
     Args:
         model: A bare or wrapped model; with active adapters the edit acts on the effective weights.
         region: The weights: a core, `core_mask.complement()`, `core_mask.random_like(seed=0)` or any other mask.
@@ -82,7 +87,9 @@ def perturb(
         raise InputError(f"how must be one of {list(get_args(How))}, got {how!r}.")
     if (how == "scale") != (factor is not None):
         raise ConfigurationError('factor= goes with how="scale", and only with it.')
-    bind(model, region, base_check=base_check)
+    _require_finite("factor", 1.0 if factor is None else factor)
+    _require_finite("std", std)
+    bind(model, region, base_check=base_check, value_of=partial(value_before_edits, model))
     config = getattr(model, "config", None)
     recipe = _Recipe(how, factor, std, seed, float(getattr(config, "initializer_range", 0.02) or 0.02))
 
@@ -158,14 +165,21 @@ def _slice_positions(weight: Weight, index: int | Sequence[int], axis: int | Non
     """Flat positions of one or several dimensions in the stored tensor."""
     shape = tuple(weight.parameter.shape)
     stored_axis = weight.storage_axis(_checked_axis(weight, axis))
-    indices = [index] if isinstance(index, int) else list(index)
-    for one in indices:
-        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < shape[stored_axis]:
-            raise InputError(
-                f"{weight.name!r} has dimensions 0 to {shape[stored_axis] - 1} along axis {axis or 0}, got {one!r}."
-            )
+    indices = [_whole(one) for one in (index if isinstance(index, Sequence) else [index])]
+    if not indices or not all(0 <= one < shape[stored_axis] for one in indices):
+        raise InputError(
+            f"{weight.name!r} has dimensions 0 to {shape[stored_axis] - 1} along axis {axis or 0}, got {index!r}."
+        )
     grid = torch.arange(math.prod(shape)).view(shape)
     return grid.index_select(stored_axis, torch.tensor(indices)).reshape(-1)
+
+
+def _whole(value: Any) -> int:
+    """A whole number of any kind, numpy's and tensors' included."""
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"index and axis are whole numbers, got {value!r}.") from error
 
 
 def _checked_axis(weight: Weight, axis: int | None) -> int:
@@ -175,7 +189,7 @@ def _checked_axis(weight: Weight, axis: int | None) -> int:
             f"{weight.name!r} has shape {tuple(weight.parameter.shape)}: say which axis. axis=0 is an output (a row), axis=1 "
             "an input (a column), in nn.Linear orientation."
         )
-    if axis is not None and not 0 <= axis < dims:
+    if axis is not None and not 0 <= _whole(axis) < dims:
         raise InputError(f"{weight.name!r} has {dims} axis/axes, got axis={axis!r}; expected 0 to {dims - 1}.")
     return axis or 0
 
@@ -201,11 +215,11 @@ def _new_values(weight: Weight, old: torch.Tensor, recipe: _Recipe) -> torch.Ten
     parameter = weight.parameter.detach()
     generator = torch.Generator().manual_seed(recipe.seed ^ zlib.crc32(weight.name.encode()))
     if recipe.how == "zero":
-        return old.new_zeros(1)
+        return old.new_full((1,), -weight.gain_offset) if weight.gain_offset else old.new_zeros(1)
     if recipe.how == "mean":
         return parameter.float().mean().reshape(1)
     if recipe.how == "scale":
-        return old.float() * (recipe.factor or 0.0)
+        return (old.float() + weight.gain_offset) * float(recipe.factor or 0.0) - weight.gain_offset
     if recipe.how == "shuffle":
         return old[torch.randperm(old.numel(), generator=generator).to(old.device)]
     if recipe.how == "reinit" and parameter.dim() < _MATRIX:
@@ -221,6 +235,6 @@ def _initial_value(weight: Weight) -> float:
     return 1.0 - weight.gain_offset if weight.name.endswith(".weight") else 0.0
 
 
-def _require_finite(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+def _require_finite(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InputError(f"{name} must be a finite number, got {value!r}.")

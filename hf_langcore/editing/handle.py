@@ -7,6 +7,7 @@ old values into a changed model is how edits get lost in other tools.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +21,8 @@ from hf_langcore.editing.merging import MergedAdapters
 from hf_langcore.errors import ModelChangedError, UnsupportedModelError
 from hf_langcore.masks import bits_of
 
+# The open edits of each bare model, in the order in which they were opened. A handle refers to its model weakly, so
+# that a forgotten edit does not keep the model in memory.
 _OPEN_EDITS: WeakKeyDictionary[nn.Module, list[EditHandle]] = WeakKeyDictionary()
 
 
@@ -53,10 +56,15 @@ class _Saved:
         now = torch.take(parameter.detach(), self.positions.to(parameter.device, torch.int64))
         return torch.equal(bits_of(now), bits_of(self.new.to(parameter.device).expand_as(now).contiguous()))
 
-    def put_back(self, parameter: torch.Tensor) -> None:
+    def put_back(self, tensor: torch.Tensor) -> None:
+        if tensor.shape != self.shape:
+            raise ModelChangedError(
+                f"{self.name!r} had shape {tuple(self.shape)} when it was edited and has {tuple(tensor.shape)} now, so the "
+                "old values have no place any more. Load the weights again."
+            )
         with torch.no_grad():
-            positions = self.positions.to(parameter.device, torch.int64)
-            parameter.detach().put_(positions, self.old.to(parameter.device))
+            positions = self.positions.to(tensor.device, torch.int64)
+            tensor.detach().put_(positions, self.old.to(tensor.device, tensor.dtype))
 
 
 class EditHandle:
@@ -76,10 +84,9 @@ class EditHandle:
             names: The parameters that `changes` needs.
             changes: Computes the changes from the weights, adapters merged.
         """
-        self._model = model
-        self._key = unwrap(model)
+        self._model = weakref.ref(unwrap(model))
         self._adapters: MergedAdapters | None = None
-        self._saved: list[_Saved] | None = None
+        self._saved: list[_Saved] = []
         adapters = MergedAdapters(model)
         try:
             weights = bare_weights(model)
@@ -90,10 +97,10 @@ class EditHandle:
                     values = change.values.expand(change.positions.shape)
                     change.weight.parameter.detach().put_(change.positions, values)
         except BaseException:
-            self._undo_half(adapters)
+            self._undo_half(model, adapters)
             raise
         self._adapters = adapters
-        _OPEN_EDITS.setdefault(self._key, []).append(self)
+        _OPEN_EDITS.setdefault(unwrap(model), []).append(self)
 
     @property
     def is_open(self) -> bool:
@@ -103,34 +110,50 @@ class EditHandle:
     @property
     def num_edited(self) -> int:
         """Number of entries that the edit wrote."""
-        return sum(saved.positions.numel() for saved in self._saved or ())
+        return sum(saved.positions.numel() for saved in self._saved)
 
     def restore(self, *, force: bool = False) -> None:
         """Put back every bit. Restoring twice does nothing.
 
         Args:
-            force: Write the old values even where the model changed under the edit.
+            force: Write the old values even where the model changed under the edit, and end later edits first.
 
         Raises:
             ModelChangedError: Edited entries hold something else than what was written, or a later edit is still
-                open. Nothing was written; the old values are kept and `restore(force=True)` writes them.
+                open. Nothing was written; the old values are kept and `error.handle.restore(force=True)` writes them.
         """
-        if not self.is_open or self._saved is None:
+        model, adapters = self._model(), self._adapters
+        if adapters is None or model is None:
             return
-        open_edits = _OPEN_EDITS[self._key]
+        open_edits = _OPEN_EDITS[model]
         if open_edits[-1] is not self and not force:
             raise ModelChangedError(
-                "A later edit of this model is still open; edits are restored in reverse order. Restore that one first."
+                "A later edit of this model is still open; edits are restored in reverse order. Restore that one first.",
+                handle=self,
             )
-        parameters = {name: weight.parameter for name, weight in bare_weights(self._model).items()}
+        while open_edits[-1] is not self:
+            open_edits[-1].restore(force=True)
+        weights = bare_weights(model)
+        # Where somebody has taken a merged adapter out, the kept base values replace the whole weight below.
+        mine = [saved for saved in self._saved if not _taken_out(adapters, weights.get(saved.name))]
         if not force:
-            self._require_unchanged(parameters)
-        for saved in self._saved:
-            saved.put_back(parameters[saved.name])
+            self._require_unchanged(mine, weights)
+        for saved in mine:
+            saved.put_back(weights[saved.name].parameter)
         open_edits.remove(self)
-        adapters, self._adapters, self._saved = self._adapters, None, None
-        if adapters is not None:
-            adapters.undo()
+        self._adapters, self._saved = None, []
+        adapters.undo()
+
+    def value_before(self, weight: Weight, value: torch.Tensor) -> torch.Tensor:
+        """What `value` of a weight was before this edit."""
+        base = self._adapters.value_before(weight) if self._adapters is not None else None
+        if base is not None:
+            return base
+        for saved in self._saved:
+            if saved.name == weight.name:
+                value = value.detach().clone()
+                saved.put_back(value)
+        return value
 
     def __enter__(self) -> EditHandle:  # noqa: PYI034 typing.Self needs Python 3.11
         return self
@@ -144,39 +167,55 @@ class EditHandle:
         state = f"{self.num_edited:,} weights edited" if self.is_open else "restored"
         return f"EditHandle({state})"
 
-    def _require_unchanged(self, parameters: Mapping[str, torch.Tensor]) -> None:
-        changed = [
-            saved.name
-            for saved in self._saved or ()
-            if saved.name not in parameters or not saved.holds(parameters[saved.name])
-        ]
+    def _require_unchanged(self, saved: Sequence[_Saved], weights: Mapping[str, Weight]) -> None:
+        changed = [one.name for one in saved if one.name not in weights or not one.holds(weights[one.name].parameter)]
         if changed:
             raise ModelChangedError(
                 f"The model changed while an edit was open: {changed[0]!r} does not hold what the edit wrote "
-                f"({len(changed)} of {len(self._saved or ())} edited tensors). Training steps, casts and loading weights "
-                "belong before or after an edit. Nothing was restored; handle.restore(force=True) writes the old values."
+                f"({len(changed)} of {len(self._saved)} edited tensors). Training steps, casts and loading weights "
+                "belong before or after an edit. Nothing was restored; handle.restore(force=True) writes the old values "
+                "(the handle is what perturb returned, and `error.handle`).",
+                handle=self,
             )
 
-    def _undo_half(self, adapters: MergedAdapters) -> None:
+    def _undo_half(self, model: nn.Module, adapters: MergedAdapters) -> None:
         """Leave no trace of an edit that failed on the way, whatever stopped it."""
-        parameters = bare_weights(self._model)
-        for saved in self._saved or ():
-            saved.put_back(parameters[saved.name].parameter)
-        self._saved = None
+        weights = bare_weights(model)
+        for saved in self._saved:
+            saved.put_back(weights[saved.name].parameter)
+        self._saved = []
         adapters.undo()
 
 
+def value_before_edits(model: nn.Module, weight: Weight) -> torch.Tensor:
+    """The value of a weight as it was before all open edits, adapters out."""
+    value: torch.Tensor = weight.parameter
+    for handle in reversed(_OPEN_EDITS.get(unwrap(model), [])):
+        value = handle.value_before(weight, value)
+    return value
+
+
+def _taken_out(adapters: MergedAdapters, weight: Weight | None) -> bool:
+    return weight is not None and adapters.was_taken_out(weight)
+
+
 def _save(change: Change) -> _Saved:
-    parameter = change.weight.parameter
-    require_editable(change.weight)
+    weight, parameter = change.weight, change.weight.parameter
+    require_editable(weight)
+    if weight.is_shadowed:
+        raise UnsupportedModelError(
+            f"The active adapter uses a copy of its own for {weight.name!r} (modules_to_save), so an edit of the model's "
+            "weight would change nothing. Switch the adapter off first (with model.disable_adapter(): ...), or edit the "
+            "result of merge_and_unload()."
+        )
     if type(parameter.data) is not torch.Tensor:
         raise UnsupportedModelError(
-            f"{change.weight.name!r} is a {type(parameter.data).__name__}: sharded and quantised tensors cannot be edited in "
+            f"{weight.name!r} is a {type(parameter.data).__name__}: sharded and quantised tensors cannot be edited in "
             "place. Edit the model before it is sharded."
         )
     compact = torch.int32 if parameter.numel() <= torch.iinfo(torch.int32).max else torch.int64
     return _Saved(
-        name=change.weight.name,
+        name=weight.name,
         dtype=parameter.dtype,
         shape=parameter.shape,
         positions=change.positions.to(compact),

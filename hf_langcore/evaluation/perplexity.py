@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from hf_langcore.architecture import unwrap
 from hf_langcore.data import (
     DEFAULT_BLOCK_SIZE,
     Corpora,
@@ -131,7 +132,7 @@ def prepare_scoring(
 ) -> ScoringTask:
     """Read and tokenise the texts once; the arguments are those of `evaluate_perplexity`."""
     start = start_token(tokenizer, bos_token_id)
-    block_size = usable_block_size(model, block_size)
+    block_size = usable_block_size(unwrap(model), block_size)
     stride = _checked_stride(stride, block_size)
     if max_tokens is not None and max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1 or None, got {max_tokens!r}.")
@@ -196,7 +197,8 @@ def _summed_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> float
         present[row, : len(window.ids)] = 1
     ids = ids.to(device)
     padding = {} if bool(present.all()) else {"attention_mask": present.to(device)}
-    logits = model(input_ids=ids, use_cache=False, **padding).logits[:, :-1]
+    # From the end: prompt-tuning adapters put positions of their own in front.
+    logits = model(input_ids=ids, use_cache=False, **padding).logits[:, -width:-1]
     wanted = scored[:, 1:].to(device)
     losses = nn.functional.cross_entropy(logits[wanted].float(), ids[:, 1:][wanted], reduction="none")
     return float(losses.double().sum())
@@ -211,7 +213,7 @@ def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
 
 def _batch_size(model: nn.Module, windows: Sequence[Window], batch_size: int | str) -> int:
     if batch_size == "auto":
-        config: Any = getattr(model, "config", None)
+        config: Any = getattr(unwrap(model), "config", None)
         text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
         vocabulary = getattr(text_config, "vocab_size", 1 << 15)
         longest = max(len(window.ids) for window in windows)
@@ -248,7 +250,7 @@ def _digest(windows: Mapping[str, Sequence[Window]]) -> str:
 
 
 def _model_settings(model: nn.Module) -> dict[str, Any]:
-    config = getattr(model, "config", None)
+    config = getattr(unwrap(model), "config", None)
     return {
         "model": getattr(config, "_name_or_path", None) or None,
         "revision": getattr(config, "_commit_hash", None),

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from hf_langcore.architecture import Extra, Weight, decoder_weights
-from hf_langcore.binding import provenance_of
+from hf_langcore.architecture import Extra, Weight, decoder_weights, unwrap
+from hf_langcore.binding import provenance_of, weights_digest
 from hf_langcore.data import (
     DEFAULT_BLOCK_SIZE,
     Corpora,
@@ -23,7 +23,7 @@ from hf_langcore.data import (
     start_token,
     usable_block_size,
 )
-from hf_langcore.errors import ConfigurationError, InputError
+from hf_langcore.errors import ConfigurationError, InputError, NonFiniteError
 from hf_langcore.importance.progress_store import ProgressStore
 from hf_langcore.importance.taylor import taylor_scores
 from hf_langcore.masks import CoreMask, ImportanceScores, Provenance
@@ -97,7 +97,7 @@ def compute_importance(
     if tokenizer is None or corpora is None:
         raise ConfigurationError('method="taylor" needs texts: compute_importance(model, tokenizer, corpora).')
     start = start_token(tokenizer, bos_token_id)
-    block_size = usable_block_size(model, block_size)
+    block_size = usable_block_size(unwrap(model), block_size)
     pack = partial(pack_blocks, tokenizer=tokenizer, start=start, block_size=block_size, max_tokens=max_tokens)
     blocks = {
         language: pack(language, read_texts(language, texts, text_column=text_column, seed=seed))
@@ -109,7 +109,9 @@ def compute_importance(
         block_size=block_size,
         batch_size=_checked_batch(batch_size),
     )
-    store = ProgressStore(Path(resume_dir), source) if resume_dir is not None else None
+    store = (
+        ProgressStore(Path(resume_dir), source, model_digest=weights_digest(model)) if resume_dir is not None else None
+    )
     return ImportanceScores(
         _over_languages(model, weights, blocks, source, store, progress=progress), provenance=source
     )
@@ -201,7 +203,8 @@ def _over_languages(
             scores = store.load(language, ids) if store else None
             if scores is None:
                 batch = source.batch_size or _AUTO_BATCH
-                scores = taylor_scores(model, weights, ids, batch_size=batch, language=language, bar=bar)
+                scores = taylor_scores(unwrap(model), weights, ids, batch_size=batch, language=language, bar=bar)
+                _require_finite(language, scores)
                 if store:
                     store.save(language, ids, scores)
             else:
@@ -209,6 +212,16 @@ def _over_languages(
             for name, values in scores.items():
                 total[name] += values
     return total
+
+
+def _require_finite(language: str, scores: dict[str, torch.Tensor]) -> None:
+    """Gradients can be infinite where the loss is not; such scores must not be kept."""
+    for name, values in scores.items():
+        if not torch.isfinite(values).all():
+            raise NonFiniteError(
+                f"The importance of {name!r} on {language!r} is NaN or infinite, although the loss is not; the languages "
+                "before it are kept. Load the model in float32 or bfloat16 instead of float16."
+            )
 
 
 def _from_weights(weights: dict[str, Weight], source: Provenance, *, random: bool) -> ImportanceScores:

@@ -20,13 +20,14 @@ class ProgressStore:
     Scores of other weights, texts or settings have other names and are never mistaken for these.
     """
 
-    def __init__(self, folder: Path, source: Provenance) -> None:
+    def __init__(self, folder: Path, source: Provenance, *, model_digest: str) -> None:
         self._folder = folder
         self._settings = {
             "method": source.method,
             "block_size": source.block_size,
             "batch_size": source.batch_size,
-            "weights": source.base_fingerprint.total if source.base_fingerprint else None,
+            "names": sorted(source.base_fingerprint.tensors) if source.base_fingerprint else None,
+            "model": model_digest,
         }
 
     def load(self, language: str, blocks: torch.Tensor) -> dict[str, torch.Tensor] | None:

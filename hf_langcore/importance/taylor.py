@@ -38,7 +38,7 @@ def taylor_scores(
     of the batch's mean loss, so the scores do not depend on the machine.
 
     Args:
-        model: The model, in eval mode, with gradients required for `weights` only.
+        model: The bare model, in eval mode, with gradients required for `weights` only.
         weights: Name -> weight.
         blocks: int64, (blocks, block_size).
         batch_size: Blocks per batch.
@@ -98,8 +98,9 @@ def _mean_loss(model: nn.Module, blocks: torch.Tensor) -> torch.Tensor:
 
 
 def _part_size(model: nn.Module, batch: torch.Tensor) -> int:
-    config = getattr(model, "config", None)
-    vocabulary = getattr(config, "vocab_size", None) or 1 << 15
+    config: Any = getattr(model, "config", None)
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    vocabulary = getattr(text_config, "vocab_size", None) or 1 << 15
     return max(1, min(len(batch), _LOGIT_BUDGET // (batch.shape[1] * vocabulary)))
 
 

@@ -44,10 +44,11 @@ class Fingerprint:
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> Fingerprint:
     """Fingerprint named tensors of any floating dtype and device."""
-    return Fingerprint({name: _digest(name, tensor) for name, tensor in tensors.items()})
+    return Fingerprint({name: digest_of(name, tensor) for name, tensor in tensors.items()})
 
 
-def _digest(name: str, tensor: torch.Tensor) -> str:
+def digest_of(name: str, tensor: torch.Tensor) -> str:
+    """The digest of one tensor: 16 hex digits."""
     flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // _SAMPLES)].to(torch.bfloat16).float()
     sample = torch.where(sample.abs() < _FLUSH_BELOW, 0.0, sample)

@@ -59,6 +59,7 @@ def scale_sweep(
     """
     if not factors:
         raise InputError("Pass at least one factor.")
+    scale_dimension(model, name, index, factor=1.0, axis=axis).restore()  # wrong names are to be known before scoring
     reports = {"base": score(model, task, batch_size=batch_size, condition="base", progress=progress)}
     generations = {} if prompt is None else {"base": _continue(model, tokenizer, prompt, max_new_tokens)}
     for factor in factors:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from hf_langcore.binding import weights_digest
 from hf_langcore.editing import perturb
 from hf_langcore.editing.edits import How
 from hf_langcore.evaluation import PerplexityReport, ScoringTask, score
@@ -49,9 +50,13 @@ def compare_regions(
     Returns:
         A report whose first condition is "base".
     """
+    for each in regions.values():  # wrong arguments are to be known before hours of scoring, not in between
+        perturb(model, each, how=how, factor=factor, seed=seed, base_check=base_check).restore()
+    identity = weights_digest(model) if resume_dir is not None else None
     reports: dict[str, PerplexityReport] = {}
-    for name, region in {BASE: None, **regions}.items():
-        path = _kept(resume_dir, task, region, {"how": how, "factor": factor, "seed": seed, **_identity(model)})
+    conditions: dict[str, CoreMask | None] = {BASE: None, **regions}
+    for name, region in conditions.items():
+        path = _kept(resume_dir, task, region, {"how": how, "factor": factor, "seed": seed, "model": identity})
         if path is not None and path.is_file():
             reports[name] = PerplexityReport.from_json(path)
             continue
@@ -91,12 +96,6 @@ def harm_ratio(report: PerplexityReport, region: str, controls: list[str]) -> di
         control = sum(deltas[name][language] for name in controls) / len(controls)
         ratios[language] = deltas[region][language] / control if control > 0 else math.inf
     return ratios
-
-
-def _identity(model: nn.Module) -> dict[str, Any]:
-    """The model as far as its weights tell, so that kept results of another model are never taken."""
-    checks = {name: float(parameter.detach().double().sum()) for name, parameter in model.named_parameters()}
-    return {"weights": hashlib.sha256(json.dumps(checks).encode()).hexdigest()}
 
 
 def _kept(

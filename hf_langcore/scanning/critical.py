@@ -107,12 +107,12 @@ def find_critical_dimensions(
         bos_token_id=bos_token_id,
         text_column=text_column,
     )
-    chosen = _candidates(model, norms, task, factors, candidates)
+    chosen = _candidates(model, norms, task, candidates)
 
     def mean_perplexity() -> float:
         return score(model, task, batch_size=batch_size, on_nonfinite="inf", progress=False).mean()
 
-    base = mean_perplexity()
+    base = score(model, task, batch_size=batch_size, progress=False).mean()
     bar = tqdm(chosen, desc="critical dimensions", unit="dim", disable=not progress)
     found = [_measure(model, name, index, factors, base, mean_perplexity) for name, index in bar]
     return sorted(found, key=lambda one: (-one.perplexity_ratio, one.parameter, one.index))
@@ -150,17 +150,16 @@ def _measure(
 
 
 def _candidates(
-    model: nn.Module, norms: dict[str, Weight], task: ScoringTask, factors: Sequence[float], limit: int | None
+    model: nn.Module, norms: dict[str, Weight], task: ScoringTask, limit: int | None
 ) -> list[tuple[str, int]]:
     everything = [(name, index) for name, weight in norms.items() for index in range(weight.parameter.numel())]
     if limit is None or len(everything) <= limit:
         return everything
-    reach = max(abs(factor - 1) for factor in factors)
     activations, effects = _signals(model, norms, task)
     # Relative to the norm's other dimensions: late layers have larger activations everywhere.
     peaks = [activations[name] / activations[name].median().clamp_min(1e-12) for name in norms]
     by_activation = torch.cat(peaks).argsort(descending=True, stable=True)
-    by_effect = (reach * torch.cat([effects[name] for name in norms])).argsort(descending=True, stable=True)
+    by_effect = torch.cat([effects[name] for name in norms]).argsort(descending=True, stable=True)
     # Alternate between the two rankings, so that neither signal has to be right alone.
     merged = torch.stack([by_activation, by_effect], dim=1).flatten().tolist()
     return [everything[position] for position in list(dict.fromkeys(merged))[:limit]]
@@ -172,21 +171,24 @@ def _signals(
     """Largest absolute output of each norm dimension, and abs(gradient x effective gain) of its weight."""
     parameters = [weight.parameter for weight in norms.values()]
     largest = {name: torch.zeros(weight.parameter.shape) for name, weight in norms.items()}
+    offsets = {
+        name: weight.gain_offset for name, weight in norms.items()
+    }  # probes the norms, so before they are watched
     with eval_mode(model), gradients_for(model, parameters), _watch(norms, largest), torch.enable_grad():
         for windows in task.windows.values():
             for window in windows[:_PREVIEW_WINDOWS]:
                 ids = torch.tensor([window.ids], device=parameters[0].device)
-                logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+                logits = model(input_ids=ids, use_cache=False).logits[0, -len(window.ids) : -1]
                 nn.functional.cross_entropy(logits.float(), ids[0, 1:], reduction="sum").backward()
-        effects = {name: _effect(weight) for name, weight in norms.items()}
+        effects = {name: _effect(weight, offsets[name]) for name, weight in norms.items()}
     return largest, effects
 
 
-def _effect(weight: Weight) -> torch.Tensor:
+def _effect(weight: Weight, offset: float) -> torch.Tensor:
     gradient = weight.parameter.grad
     if gradient is None:
         return torch.zeros(weight.parameter.shape)
-    gain = weight.parameter.detach().float() + weight.gain_offset
+    gain = weight.parameter.detach().float() + offset
     return (gradient.float() * gain).abs().cpu()
 
 

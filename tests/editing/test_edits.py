@@ -142,6 +142,10 @@ def test_effective_gain_of_norms_that_add_one() -> None:
         assert weight[5] == 0
     with set_dimension(gemma, "model.layers.1.input_layernorm", 5, value=0):
         assert weight[5] == -1
+    mask = CoreMask({"model.layers.1.input_layernorm.weight": torch.arange(32) == 5})
+    for how, factor, stored in (("zero", None, -1), ("scale", 10.0, 9), ("reinit", None, 0)):
+        with perturb(gemma, mask, how=how, factor=factor):
+            assert weight[5] == stored
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -32,7 +32,7 @@ def test_nested_edits_of_the_same_weights(llama: Any) -> None:
     mask = compute_core_mask(llama, method="random", fraction=0.3)
     with scale_dimension(llama, NORM, 3, factor=4):
         outer = bits(llama)
-        with perturb(llama, mask, how="noise", base_check="off"):
+        with perturb(llama, mask, how="noise"):
             with set_dimension(llama, NORM, 3, value=7):
                 assert llama.model.layers[0].input_layernorm.weight[3] == 7
             with scale_dimension(llama, UP, 0, factor=0, axis=1):
@@ -145,3 +145,72 @@ def test_edits_keep_little(llama: Any) -> None:
     )
     handle.restore()
     assert kept < 8 * mask.count() + 8 * len(mask)
+
+
+def test_nested_perturbations_know_the_base(llama: Any) -> None:
+    """Under open edits a mask still fits its model, and a mask of other weights still does not."""
+    import copy
+
+    from hf_langcore.errors import CoreMaskMismatchError
+
+    before = bits(llama)
+    core = compute_core_mask(llama, method="magnitude", fraction=0.3)
+    other = copy.deepcopy(llama)
+    with torch.no_grad():
+        other.model.layers[0].mlp.up_proj.weight.mul_(1.5)
+    foreign = compute_core_mask(other, method="magnitude", fraction=0.3)
+    with perturb(llama, core), scale_dimension(llama, UP, 0, factor=3, axis=0), perturb(llama, ~core, how="noise"):
+        with perturb(llama, core.random_like()):
+            pass
+        with pytest.raises(CoreMaskMismatchError, match="other weights"):
+            perturb(llama, foreign)
+    assert same(llama, before)
+
+
+def test_forced_restoring_ends_later_edits_too(llama: Any) -> None:
+    """Forcing an outer edit restores those opened after it first, so that every bit comes back."""
+    before = bits(llama)
+    outer, inner = (scale_dimension(llama, NORM, 3, factor=factor) for factor in (4, 5))
+    outer.restore(force=True)
+    assert not inner.is_open
+    assert same(llama, before)
+
+
+def test_the_error_carries_the_handle(llama: Any) -> None:
+    """Where no variable holds the handle, the error does; forcing works after a cast too."""
+    weight = llama.model.layers[0].mlp.up_proj.weight
+    original = weight.detach().clone()
+    with pytest.raises(ModelChangedError) as caught, scale_dimension(llama, UP, 1, factor=0, axis=0):
+        llama.half()
+    caught.value.handle.restore(force=True)
+    assert torch.equal(llama.model.layers[0].mlp.up_proj.weight.detach(), original.half())
+
+
+def test_a_forgotten_edit_does_not_keep_the_model() -> None:
+    """A handle refers to its model weakly: what nobody else holds is freed, and restoring then does nothing."""
+    import gc
+    import weakref
+
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    model = LlamaForCausalLM(config)
+    seen, handle = weakref.ref(model), scale_dimension(model, NORM, 1, factor=2)
+    del model
+    gc.collect()
+    assert seen() is None
+    handle.restore()
+
+
+def test_whole_numbers_of_any_kind(llama: Any) -> None:
+    """Numpy's integers and one-element tensors are indices too; fractions and nothing at all are not."""
+    import numpy as np
+
+    from hf_langcore.errors import InputError
+
+    for index in (np.int64(3), torch.tensor(3), [np.int32(3)]):
+        with scale_dimension(llama, NORM, index, factor=np.float32(2)):
+            assert llama.model.layers[0].input_layernorm.weight[3] == 2
+    for wrong in (1.5, "1", []):
+        with pytest.raises(InputError):
+            scale_dimension(llama, NORM, wrong, factor=2)

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from hf_langcore import CoreRegionConfig
 from hf_langcore.editing import perturb, scale_dimension
+from hf_langcore.errors import UnsupportedModelError
 from hf_langcore.importance import compute_core_mask
 
 IDS = torch.arange(3, 19).view(2, 8)
@@ -74,3 +75,48 @@ def test_failed_edits_take_the_adapter_out_again(wrapped: tuple[Any, Any]) -> No
         raise RuntimeError
     with torch.no_grad():
         assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+
+
+def test_adapters_taken_out_in_the_body(llama: Any) -> None:
+    """LoRA unmerges itself when it is disabled; the base still comes back bit for bit."""
+    mask = compute_core_mask(llama, method="random", fraction=0.1)
+    model = adapted(llama, LoraConfig(target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"))
+    before = bits(model)
+    with perturb(model, mask), model.disable_adapter():
+        model(input_ids=IDS)
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+    with perturb(model, mask):
+        model.unmerge_adapter()
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+
+
+def test_nested_edits_of_adapted_models(wrapped: tuple[Any, Any]) -> None:
+    """An inner perturbation knows the base although the adapter is merged for the outer one."""
+    model, mask = wrapped
+    before = bits(model)
+    with perturb(model, mask), perturb(model, mask.random_like()):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+
+
+def test_weights_that_the_adapter_replaces_are_refused(llama: Any) -> None:
+    """A module to save is a copy: an edit of the model's own weight would change nothing, so it is an error."""
+    config = LoraConfig(target_modules=["q_proj"], modules_to_save=["input_layernorm"], task_type="CAUSAL_LM")
+    model = adapted(llama, config)
+    before = bits(model)
+    with pytest.raises(UnsupportedModelError, match="modules_to_save"):
+        scale_dimension(model, "model.layers.0.input_layernorm", 3, factor=2)
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+    with model.disable_adapter(), scale_dimension(model, "model.layers.0.input_layernorm", 3, factor=2):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+
+
+def test_trainable_tokens_keep_the_bare_names(llama: Any) -> None:
+    """PEFT's trainable tokens do not hide the embeddings' name."""
+    mask = compute_core_mask(llama, method="random", fraction=0.1, include="embeddings")
+    model = adapted(llama, LoraConfig(target_modules=["q_proj"], trainable_token_indices=[1], task_type="CAUSAL_LM"))
+    before = bits(model)
+    with perturb(model, mask):
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())

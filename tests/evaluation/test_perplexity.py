@@ -169,3 +169,16 @@ def test_bad_input_is_named(llama: Any, tokenizer: Any, texts: Any) -> None:
         evaluate_perplexity(llama, tokenizer, texts, on_nonfinite="skip", progress=False)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_tokens"):
         evaluate_perplexity(llama, tokenizer, texts, max_tokens=0, progress=False)
+
+
+def test_wrapped_models(llama: Any, tokenizer: Any, texts: Any) -> None:
+    """A model in DataParallel is measured as it is, and virtual tokens of prompt tuning are context, not text."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    plain = evaluate_perplexity(llama, tokenizer, texts, block_size=48, progress=False)
+    parallel = evaluate_perplexity(torch.nn.DataParallel(llama), tokenizer, texts, block_size=48, progress=False)
+    assert parallel.nll == pytest.approx(plain.nll)
+    prompted = get_peft_model(llama, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    report = evaluate_perplexity(prompted, tokenizer, texts, block_size=48, progress=False)
+    assert report.tokens == plain.tokens
+    assert report.nll["en"] != pytest.approx(plain.nll["en"])

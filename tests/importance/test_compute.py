@@ -211,3 +211,37 @@ def test_dimensions_of_transposed_weights_fit_scale_dimension(gpt2: Any, tmp_pat
         assert (one.parameter, one.axis, one.index) == (name, 1, 5)
         with scale_dimension(gpt2, one.parameter, one.index, factor=0, axis=one.axis):
             assert (gpt2.get_parameter(name)[5] == 0).all()
+
+
+def test_state_of_another_head_or_dtype_is_never_taken(llama: Any, tokenizer: Any, texts: Any, tmp_path: Any) -> None:
+    """What is outside the decoder layers, and the dtype, decide about the gradients too."""
+    first = compute_core_mask(llama, tokenizer, texts, fraction=0.1, resume_dir=tmp_path, **OPTIONS)
+    with torch.no_grad():
+        llama.lm_head.weight.normal_()
+    fresh = compute_core_mask(llama, tokenizer, texts, fraction=0.1, **OPTIONS)
+    resumed = compute_core_mask(llama, tokenizer, texts, fraction=0.1, resume_dir=tmp_path, **OPTIONS)
+    assert resumed == fresh != first
+    llama.to(torch.bfloat16)
+    count = len(list(tmp_path.iterdir()))
+    compute_core_mask(llama, tokenizer, texts, fraction=0.1, resume_dir=tmp_path, **OPTIONS)
+    assert len(list(tmp_path.iterdir())) == count + len(texts)
+
+
+def test_infinite_gradients_are_noticed_and_not_kept(llama: Any, tokenizer: Any, texts: Any, tmp_path: Any) -> None:
+    """A finite loss with infinite gradients is an error that names the tensor, and no state is written."""
+    weight = llama.model.layers[1].mlp.down_proj.weight
+    handle = weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.down_proj.*'en'"):
+        compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
+    handle.remove()
+    assert list(tmp_path.iterdir()) == []
+    compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
+
+
+def test_prompt_tuning_is_out_of_the_way(llama: Any, tokenizer: Any, texts: Any) -> None:
+    """Virtual tokens do not take part: the mask is that of the base."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    plain = compute_core_mask(llama, tokenizer, texts, fraction=0.05, **OPTIONS)
+    prompted = get_peft_model(llama, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    assert compute_core_mask(prompted, tokenizer, texts, fraction=0.05, **OPTIONS) == plain

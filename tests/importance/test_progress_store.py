@@ -17,7 +17,9 @@ SCORES = {"a": torch.tensor([1.0, -0.0, float("inf")]), "b": torch.rand(2, 2)}
 
 
 def store(folder: Path, **changes: Any) -> ProgressStore:
-    return ProgressStore(folder, Provenance(**{"method": "taylor", "block_size": 4, "batch_size": 2, **changes}))
+    digest = changes.pop("model_digest", "d")
+    source = Provenance(**{"method": "taylor", "block_size": 4, "batch_size": 2, **changes})
+    return ProgressStore(folder, source, model_digest=digest)
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -35,6 +37,7 @@ def test_nothing_else_is_found(tmp_path: Path) -> None:
     assert store(tmp_path).load("en", BLOCKS + 1) is None
     assert store(tmp_path, batch_size=3).load("en", BLOCKS) is None
     assert store(tmp_path, method="other").load("en", BLOCKS) is None
+    assert store(tmp_path, model_digest="e").load("en", BLOCKS) is None
 
 
 def test_damaged_file_counts_as_unfinished(tmp_path: Path) -> None:

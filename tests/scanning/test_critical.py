@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_langcore.editing import scale_dimension
-from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
+from hf_langcore.errors import CorpusError, InputError, NonFiniteError, UnsupportedModelError
 from hf_langcore.evaluation import evaluate_perplexity
 from hf_langcore.scanning import critical as critical_module
 from hf_langcore.scanning import find_critical_dimensions
@@ -123,3 +123,11 @@ def test_bad_input_is_named(llama: Any, tokenizer: Any, texts: Any, monkeypatch:
     monkeypatch.setattr(critical_module, "bare_weights", lambda _model: {})
     with pytest.raises(UnsupportedModelError, match="norm"):
         find_critical_dimensions(llama, tokenizer, texts, **OPTIONS)
+
+
+def test_a_broken_model_is_an_error(llama: Any, tokenizer: Any, texts: Any) -> None:
+    """Where the model itself gives NaN no edit can be compared with it."""
+    with torch.no_grad():
+        llama.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match="'en'"):
+        find_critical_dimensions(llama, tokenizer, texts, candidates=2, **OPTIONS)
