@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_langcore.errors import InputError
+from hf_langcore.evaluation.figure import draw
 from hf_langcore.files import replace_text
 
 FORMAT_VERSION = 1
@@ -164,6 +165,18 @@ class PerplexityReport:
         header, rows = self._cells()
         lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the table into a .png, .svg or .pdf file: one row a language, one mark a condition.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed (`pip install "hf_langcore[report]"`).
+        """
+        values = {
+            name: {language: one.perplexity for language, one in scores.items()}
+            for name, scores in self.conditions.items()
+        }
+        draw(values, Path(path), caption=self._caption())
 
     def __rich__(self) -> Any:
         """The table that rich prints."""
