@@ -6,6 +6,7 @@ published perplexity of gemma-7b without BOS is 3e8.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,18 +52,21 @@ class Window:
         return len(self.ids) - self.first_scored
 
 
-def start_token(tokenizer: Any, bos_token_id: int | None = None) -> StartToken:
-    """The token that starts every block: the given one, else BOS, else EOS.
+def start_token(tokenizer: Any, bos_token_id: int | Sequence[int] | None = None) -> StartToken:
+    """The token that starts every block: the given one, else BOS, else EOS; the first where there are several.
 
     Raises:
         UnsupportedModelError: The tokenizer has neither and none was given.
     """
-    if bos_token_id is not None:
-        return StartToken(int(bos_token_id), "given")
-    for source in ("bos", "eos"):
-        found = getattr(tokenizer, f"{source}_token_id", None)
-        if found is not None:
-            return StartToken(int(found), source)
+    candidates: dict[str, Any] = {
+        "given": bos_token_id,
+        "bos": getattr(tokenizer, "bos_token_id", None),
+        "eos": getattr(tokenizer, "eos_token_id", None),
+    }
+    for source, found in candidates.items():
+        first = next(iter(found), None) if isinstance(found, (list, tuple)) else found
+        if first is not None:
+            return StartToken(int(first), source)
     raise UnsupportedModelError(
         "The tokenizer has neither a BOS nor an EOS token, and a text that starts from nothing is scored wrongly. "
         "Pass bos_token_id=, the id of the token that the model saw at the start of its training texts."
@@ -75,7 +79,7 @@ def usable_block_size(model: Any, block_size: int) -> int:
     Raises:
         InputError: It is smaller than 3: a start token, one token of context and one to score.
     """
-    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size <= _FEWEST_TOKENS:
+    if not _is_whole(block_size) or block_size <= _FEWEST_TOKENS:
         raise InputError(f"block_size must be a whole number of at least 3 tokens, got {block_size!r}.")
     config: Any = getattr(model, "config", None)
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -85,9 +89,39 @@ def usable_block_size(model: Any, block_size: int) -> int:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text without special tokens, as Python integers."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return [int(token) for token in ids]
+    """Token ids of a text without special tokens, as Python integers.
+
+    Args:
+        tokenizer: Any callable with transformers' tokenizer interface; ids may be lists, arrays or tensors, also with
+            a leading batch axis of one row.
+        text: The text.
+
+    Raises:
+        UnsupportedModelError: The tokenizer has another interface.
+    """
+    try:
+        return _row(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise UnsupportedModelError(
+            "The tokenizer must be callable as transformers' are: tokenizer(text, add_special_tokens=False) gives a "
+            f'mapping whose "input_ids" are the token ids of one text. {type(tokenizer).__name__} does not '
+            f"({type(error).__name__}: {error}). Load it with AutoTokenizer.from_pretrained, or wrap it in a function "
+            "that does."
+        ) from error
+
+
+def _row(ids: Any) -> list[int]:
+    """One row of ids as Python integers, taken out of a batch of one where they come as that."""
+    values = _plain(ids)
+    values = [_plain(value) for value in values]
+    if len(values) == 1 and isinstance(values[0], (list, tuple)):
+        values = [_plain(value) for value in values[0]]
+    return [operator.index(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays as lists, their items as numbers."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def pack_blocks(
@@ -118,10 +152,10 @@ def pack_blocks(
 
     Raises:
         CorpusError: There is no text, or fewer than two tokens of it.
-        InputError: `max_tokens` leaves no room for a start token and two tokens of text.
+        InputError: `max_tokens` is no whole number or leaves no room for a start token and two tokens of text.
+        UnsupportedModelError: The tokenizer has another interface.
     """
-    if max_tokens is not None and max_tokens <= _FEWEST_TOKENS:
-        raise InputError(f"max_tokens must be at least {_FEWEST_TOKENS + 1} or None, got {max_tokens!r}.")
+    _require_limit(max_tokens, _FEWEST_TOKENS + 1)
     block_size = block_size if max_tokens is None else min(block_size, max_tokens)
     limit = None if max_tokens is None else max_tokens // block_size
     width = block_size - 1
@@ -167,7 +201,15 @@ def cut_windows(
 
     Raises:
         CorpusError: There is no text, or fewer than two tokens to score.
+        InputError: `stride` is not between 1 and `block_size - 1`, or `max_tokens` is not a positive whole number.
+        UnsupportedModelError: The tokenizer has another interface.
     """
+    _require_limit(max_tokens, 1)
+    if not _is_whole(stride) or not 1 <= stride < block_size:
+        raise InputError(
+            f"stride must be a whole number from 1 to block_size - 1 = {block_size - 1}, got {stride!r}: a window holds "
+            "the start token besides the tokens that it scores."
+        )
     windows: list[Window] = []
     total = 0
     for text in texts:
@@ -189,6 +231,15 @@ def _windows_of(ids: Sequence[int], start_id: int, width: int, stride: int) -> I
         begin = max(0, end - width)
         yield Window((start_id, *ids[begin:end]), 1 + done - begin)
         done = end
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _require_limit(max_tokens: int | None, fewest: int) -> None:
+    if max_tokens is not None and (not _is_whole(max_tokens) or max_tokens < fewest):
+        raise InputError(f"max_tokens must be at least {fewest}, a whole number, or None, got {max_tokens!r}.")
 
 
 def _require_tokens(language: str, count: int) -> None:

@@ -101,6 +101,12 @@ def corpora_from_folder(folder: str | Path, languages: Sequence[str] | None = No
 def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
     if isinstance(source, (str, Path)):
         return _open_named(language, str(source), text_column)
+    if hasattr(source, "column_names") and isinstance(source, Mapping):  # datasets.DatasetDict, IterableDatasetDict
+        splits = list(source)
+        example = f"data[{splits[0]!r}]" if splits else "data['train']"
+        raise CorpusError(
+            f"{language!r}: a {type(source).__name__} holds the splits {splits}, and one is needed: pass {example}."
+        )
     if hasattr(source, "column_names"):  # datasets.Dataset, datasets.IterableDataset
         return _column(language, source, text_column)
     is_table = hasattr(source, "columns")  # a pandas DataFrame iterates over its column names

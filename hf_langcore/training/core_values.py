@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,8 @@ CORE_VALUES_FILE = "core_values.safetensors"
 FORMAT = "hf_langcore.core_values"
 FORMAT_VERSION = "1"
 
+_TRUE, _FALSE = "true", "false"
+
 _REMEDY = (
     "Copy the file from the output folder in which the run began, name the base model with base_values=, or start "
     "again without resume_from_checkpoint."
@@ -29,13 +32,27 @@ _REMEDY = (
 logger = logging.getLogger(__name__)
 
 
-def write_core_values(folder: Path, values: Mapping[str, torch.Tensor], *, digest: str) -> None:
+@dataclass(frozen=True, slots=True)
+class CoreValues:
+    """What a run began with.
+
+    Attributes:
+        values: Parameter name -> values of its core weights, in storage order.
+        from_base: Whether the run began from the weights that the mask was found on, or from ones derived from them.
+    """
+
+    values: dict[str, torch.Tensor]
+    from_base: bool
+
+
+def write_core_values(folder: Path, values: Mapping[str, torch.Tensor], *, digest: str, from_base: bool) -> None:
     """Write the values of a core into an output folder, all or nothing.
 
     Args:
         folder: The output folder.
         values: Parameter name -> values of its core weights, in storage order.
         digest: Digest of the core mask.
+        from_base: Whether the run begins from the mask's base; a resumed run cannot tell from its drifted weights.
     """
     path = folder / CORE_VALUES_FILE
     if path.is_file() and _metadata(path).get("digest") != digest:
@@ -45,12 +62,17 @@ def write_core_values(folder: Path, values: Mapping[str, torch.Tensor], *, diges
             path,
         )
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in values.items()}
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "digest": digest}
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "digest": digest,
+        "from_base": _TRUE if from_base else _FALSE,
+    }
     replace_file(path, lambda temporary: save_file(on_cpu, temporary, metadata=metadata))
 
 
-def read_core_values(folder: Path, *, digest: str) -> dict[str, torch.Tensor]:
-    """Read the values that a run began with.
+def read_core_values(folder: Path, *, digest: str) -> CoreValues:
+    """Read what a run began with.
 
     Args:
         folder: The output folder.
@@ -77,7 +99,17 @@ def read_core_values(folder: Path, *, digest: str) -> dict[str, torch.Tensor]:
             f"{digest}. Resume with the mask that the run began with, or start a new run in another output_dir."
         )
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 the handle is no dict
+        values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 the handle is no dict
+    return CoreValues(values, metadata.get("from_base") == _TRUE)
+
+
+def began_from_base(folder: Path, *, digest: str) -> bool | None:
+    """Whether the run in an output folder began from the mask's base; None where no file says so for this mask."""
+    path = folder / CORE_VALUES_FILE
+    metadata = _metadata(path) if path.is_file() else {}
+    if metadata.get("format") != FORMAT or metadata.get("digest") != digest:
+        return None
+    return metadata.get("from_base") == _TRUE
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -18,10 +18,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from hf_langcore.architecture import Weight, bare_weights, require_editable
-from hf_langcore.binding import BaseCheck, bind, record_lineage
+from hf_langcore.binding import BaseCheck, bind, fits_base, record_lineage
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, bits_of
-from hf_langcore.training.core_values import read_core_values, write_core_values
+from hf_langcore.training.core_values import began_from_base, read_core_values, write_core_values
 
 _INT32_LIMIT = 2**31
 
@@ -119,6 +119,9 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
     When training resumes from a checkpoint, the values come from that file and not from the checkpoint. A new run
     replaces the file of an earlier one in the same output folder, with a warning if it was of another mask.
 
+    A run that begins from the mask's base notes that in the model's config, so that the mask keeps fitting what
+    is saved. With `base_check` "warn" or "off" a run on other weights notes nothing, and neither does its resumption.
+
     Args:
         core_mask: The core, or the folder of a saved one.
         base_check: "error", "warn" or "off": what to do when the weights are not those that the mask was found on.
@@ -162,14 +165,15 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         require_plain_training(model, args)
         folder = Path(args.output_dir)
         resuming = state.global_step > 0
-        self.freezer = self._build(model, folder, resuming=resuming)
-        record_lineage(model, self.core_mask)
+        self.freezer, from_base = self._build(model, folder, resuming=resuming)
+        if from_base:
+            record_lineage(model, self.core_mask)
         drifted = sum(self.freezer.changed().values())
         if drifted:
             logger.warning("%d core weights of the model differed from the saved ones and were put right.", drifted)
             self.freezer.restore()
         if state.is_world_process_zero and not resuming:
-            write_core_values(folder, self.freezer.values(), digest=self.core_mask.digest())
+            write_core_values(folder, self.freezer.values(), digest=self.core_mask.digest(), from_base=from_base)
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Undo what the update did to the core."""
@@ -188,17 +192,22 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
                 "intact, but checkpoints of this run may not be."
             )
 
-    def _build(self, model: nn.Module, folder: Path, *, resuming: bool) -> CoreFreezer:
+    def _build(self, model: nn.Module, folder: Path, *, resuming: bool) -> tuple[CoreFreezer, bool]:
+        """The freezer, and whether the run began from the mask's base."""
         mask = self.core_mask
         if self._base_values is not None:
+            given = self._base_values
+            base = given if isinstance(given, nn.Module) else AutoModelForCausalLM.from_pretrained(given, dtype="auto")
             weights = bind(model, mask, base_check="off")
-            values = _values_of(self._base_values, weights, mask, base_check=self._base_check)
-        elif resuming:  # the complement is trained, so its fingerprint says nothing; the file knows its mask
+            values = _values_of(base, weights, mask, base_check=self._base_check)
+            noted = began_from_base(folder, digest=mask.digest()) if resuming else None
+            return CoreFreezer(weights, mask, values=values), fits_base(base, mask) if noted is None else noted
+        if resuming:  # the complement is trained, so its fingerprint says nothing; the file knows its mask
             weights = bind(model, mask, base_check="off")
-            values = read_core_values(folder, digest=mask.digest())
-        else:
-            weights, values = bind(model, mask, base_check=self._base_check), None
-        return CoreFreezer(weights, mask, values=values)
+            began = read_core_values(folder, digest=mask.digest())
+            return CoreFreezer(weights, mask, values=began.values), began.from_base
+        weights = bind(model, mask, base_check=self._base_check)
+        return CoreFreezer(weights, mask), fits_base(model, mask)
 
     def _running(self) -> CoreFreezer:
         if self.freezer is None:
@@ -229,11 +238,10 @@ def _fitting(weight: Weight, values: torch.Tensor | None, count: int) -> torch.T
 
 
 def _values_of(
-    base: nn.Module | str | Path, weights: Mapping[str, Weight], core_mask: CoreMask, *, base_check: str
+    base: nn.Module, weights: Mapping[str, Weight], core_mask: CoreMask, *, base_check: str
 ) -> dict[str, torch.Tensor]:
     """The base's core values in the dtypes of `weights`, rounded as loading in that dtype would round them."""
-    model = base if isinstance(base, nn.Module) else AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    values = CoreFreezer(bind(model, core_mask, base_check=base_check), core_mask).values()
+    values = CoreFreezer(bind(base, core_mask, base_check=base_check), core_mask).values()
     return {name: value.to(weights[name].parameter.dtype) for name, value in values.items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
@@ -63,7 +64,8 @@ class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
     Raises:
         ConfigurationError: `core_mask` with adapters, or mixing with options that do not allow it.
         CorpusError: The general data is missing, empty or of no known form.
-        CoreMaskMismatchError: The mask does not fit the model.
+        CoreMaskMismatchError: The mask does not fit the model: names, shapes or, of a model that is given as an
+            object, weights. Those of a model that is given by name are compared when training begins.
         UnsupportedModelError: `core_mask` with quantised or sharded weights.
     """
 
@@ -91,7 +93,7 @@ class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
         args = args if args is not None else CoreRegionSFTConfig(f"{_short_name(model)}-SFT")
         core_mask = core_mask if core_mask is not None else getattr(args, "core_mask", None)
         _require_one_protection(model, core_mask, peft_config, quantization_config)
-        freeze = _freeze(core_mask, args)
+        freeze = _freeze(core_mask, model, args)
         self._mixture: Mixture | None = None
         self._sampler: MixtureSampler | None = None
         self._general = _general_rows(general_dataset, args)
@@ -116,7 +118,8 @@ class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
         self._require_mixed()
         for callback in freeze:
             require_plain_training(self.model, self.args)
-            bind(self.model, callback.core_mask, base_check="off")  # names and shapes; weights when training begins
+            # Of a model that was named: names and shapes; its weights are compared when training begins.
+            bind(self.model, callback.core_mask, base_check="off")
 
     def mixture_report(self, epoch: int | None = None) -> MixtureReport | None:
         """Rows and tokens of one epoch; None where nothing is mixed, or the mixture streams or is packed.
@@ -213,10 +216,16 @@ def _mixing(args: Any) -> tuple[float, str]:
     return getattr(args, "general_data_ratio", 5.0), getattr(args, "general_data_by", "rows")
 
 
-def _freeze(core_mask: CoreMask | str | Path | None, args: Any) -> list[CoreFreezeCallback]:
+def _freeze(core_mask: CoreMask | str | Path | None, model: Any, args: Any) -> list[CoreFreezeCallback]:
+    """The callback; a model that is there already is checked now, before all rows are tokenised."""
     if core_mask is None:
         return []
-    return [CoreFreezeCallback(core_mask, base_check=getattr(args, "base_check", "error"))]
+    base_check = getattr(args, "base_check", "error")
+    callback = CoreFreezeCallback(core_mask, base_check=base_check)
+    if isinstance(model, nn.Module):
+        require_plain_training(model, args)
+        bind(model, callback.core_mask, base_check=base_check)
+    return [callback]
 
 
 def _general_rows(general_dataset: Rows | str | Path | None, args: Any) -> Rows | None:

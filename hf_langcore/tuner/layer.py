@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 the name that everybody uses
 from transformers.pytorch_utils import Conv1D
 
-from hf_langcore.errors import InputError, NonFiniteError
+from hf_langcore.errors import InputError, ModelChangedError, NonFiniteError
 from hf_langcore.masks import PackedBits, unpack_bits
 from hf_langcore.tuner.config import CoreRegionConfig
 
@@ -30,8 +30,13 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
     Adapters that act together, in a forward pass or merged, all keep off the union of their cores: a weight that
     one of them protects is changed by none. An adapter that is not active protects nothing, so that loading a
     second adapter does not change what the first one computes.
+
+    Attributes:
+        edit_open: The adapters were merged by an edit (`hf_langcore.editing`) that is still open and sets this; the
+            merge then belongs to the edit.
     """
 
+    edit_open: bool = False
     adapter_layer_names = ("core_region_A", "core_region_B", "core_region_delta")
     other_param_names = ("core_region_mask", "core_region_dropout", "r", "lora_alpha", "scaling")
 
@@ -148,6 +153,14 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         self._weight_before_merge = None
         self.merged_adapters = []
 
+    def _require_no_edit(self) -> None:
+        if self.edit_open:
+            raise ModelChangedError(
+                "Adapters cannot be switched off while an edit is open: the edit acts on the base weights with the "
+                "adapters merged into them, and unmerging would undo it. Close the edit first, or open the edit "
+                "inside disable_adapter() to edit the bare weights."
+            )
+
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 PEFT's signature
         """False: a LoRA of low rank near the change would also change the core."""
         return False
@@ -209,8 +222,13 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
         self.update_layer(adapter_name, core, config=config)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The base layer's output plus what the active adapters add to it."""
+        """The base layer's output plus what the active adapters add to it.
+
+        Raises:
+            ModelChangedError: The adapters are switched off while an edit that merged them is open.
+        """
         if self.disable_adapters and self.merged:
+            self._require_no_edit()
             self.unmerge()
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
         names = self._here(self.active_adapters)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,14 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
     def core_mask(self) -> CoreMask:
         """The core mask of the active adapter; of several, the union, which is what they keep off together.
 
+        It covers every tensor that one of the masks covers.
+
         Raises:
             InputError: No adapter is active.
         """
         if not self.active_adapters:
             raise InputError("No adapter is active, so there is no core mask. Choose one with set_adapter(name).")
-        return reduce(or_, [self._mask_of(name) for name in self.active_adapters])
+        return reduce(_united, [self._mask_of(name) for name in self.active_adapters])
 
     def get_nb_protected(self) -> int:
         """Number of weights, in the layers that the active adapters change, that they keep as they are."""
@@ -214,6 +216,17 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
         }
         known = {key: value for key, value in given["provenance"].items() if key != "base_fingerprint"}
         return CoreMask(planes, provenance=Provenance.from_dict(known))
+
+
+def _united(left: CoreMask, right: CoreMask) -> CoreMask:
+    """The union of two masks of one model, which may cover different tensors."""
+    if left.shapes() == right.shapes():
+        return left | right
+    planes = {name: mask.packed(name) for mask in (right, left) for name in mask}
+    planes |= {name: left.packed(name) | right.packed(name) for name in left.keys() & right.keys()}
+    transposed = dict.fromkeys([*left.provenance.transposed, *right.provenance.transposed])
+    provenance = left.provenance.combined("|", right.provenance)
+    return CoreMask(planes, provenance=replace(provenance, transposed=tuple(transposed)))
 
 
 def _known_mask(config: CoreRegionConfig) -> CoreMask | None:

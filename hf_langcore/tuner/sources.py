@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import nn
 
 from hf_langcore.architecture import decoder_weights
 from hf_langcore.binding import provenance_of
-from hf_langcore.errors import ConfigurationError, CoreMaskFormatError
+from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, InputError
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
 
 METHODS = ("magnitude", "random")
+
+_HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError)
 
 
 def load_core_mask(source: str, revision: str | None) -> CoreMask:
@@ -24,7 +26,7 @@ def load_core_mask(source: str, revision: str | None) -> CoreMask:
 
     Raises:
         ConfigurationError: A revision was given for a folder.
-        InputError: There is no mask.
+        InputError: There is no mask, or the repository cannot be reached.
     """
     if Path(source).exists() or not _is_repository_id(source):
         if revision is not None:
@@ -33,9 +35,11 @@ def load_core_mask(source: str, revision: str | None) -> CoreMask:
                 "has no revisions. Leave core_mask_revision out."
             )
         return CoreMask.from_pretrained(source)
-    return CoreMask.from_pretrained(
-        snapshot_download(source, revision=revision, allow_patterns=[CONFIG_FILE, MASK_FILE])
-    )
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=[CONFIG_FILE, MASK_FILE])
+    except _HUB_ERRORS as error:
+        raise _unreachable("core_mask", source, revision, error) from error
+    return CoreMask.from_pretrained(folder)
 
 
 def saved_core_mask(
@@ -51,6 +55,7 @@ def saved_core_mask(
 
     Raises:
         CoreMaskFormatError: The files are not those that the config describes.
+        InputError: The repository cannot be reached.
     """
     folder = Path(location, subfolder or "")
     if not folder.is_dir():
@@ -59,6 +64,8 @@ def saved_core_mask(
                 folder = Path(hf_hub_download(location, name, subfolder=subfolder, **download)).parent
         except EntryNotFoundError:
             return description  # the bits also travel in the adapter's weights
+        except _HUB_ERRORS as error:
+            raise _unreachable("adapter", location, download.get("revision"), error) from error
     if not (folder / CONFIG_FILE).is_file():
         return description
     core_mask = CoreMask.from_pretrained(folder)
@@ -106,6 +113,16 @@ def describe(core_mask: CoreMask) -> dict[str, Any]:
         "core_weights": core_mask.count(),
         "provenance": provenance,
     }
+
+
+def _unreachable(what: str, source: str, revision: str | None, error: Exception) -> InputError:
+    at = f" at revision {revision!r}" if revision is not None else ""
+    return InputError(
+        f"{what}={source!r}{at} expected a folder with a core mask or the id of a Hub repository: there is no such "
+        f"folder in {str(Path.cwd())!r}, and as a repository it cannot be read ({type(error).__name__}: "
+        f"{str(error).strip()}). Check the spelling; for a repository also the revision, your access (`hf auth login`) "
+        "and the connection (HF_HUB_OFFLINE)."
+    )
 
 
 def _is_repository_id(source: str) -> bool:

@@ -6,10 +6,12 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BatchEncoding
 
 from hf_langcore.data import (
     StartToken,
@@ -60,6 +62,53 @@ def test_encode_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([5, 6], [5, 6]),
+        ((5, 6), [5, 6]),
+        ([[5, 6]], [5, 6]),
+        ([[5]], [5]),
+        (torch.tensor([5, 6]), [5, 6]),
+        (torch.tensor([[5, 6]]), [5, 6]),
+        (np.array([5, 6]), [5, 6]),
+        (np.array([[5, 6]], dtype=np.int32), [5, 6]),
+        ([torch.tensor([5, 6])], [5, 6]),
+        ([np.int64(5), np.int64(6)], [5, 6]),
+        ([], []),
+        ([[]], []),
+        (torch.zeros(1, 0), []),
+    ],
+    ids=repr,
+)
+def test_ids_in_every_container(ids: Any, expected: list[int]) -> None:
+    """Lists, arrays and tensors, with or without a batch axis of one row."""
+    found = encode(lambda text, add_special_tokens: BatchEncoding({"input_ids": ids}), "x")
+    assert found == expected
+    assert {type(token) for token in found} <= {int}
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        lambda text: {"input_ids": [1]},
+        lambda text, add_special_tokens: [1, 2],
+        lambda text, add_special_tokens: {"ids": [1]},
+        lambda text, add_special_tokens: {"input_ids": [[1], [2]]},
+        lambda text, add_special_tokens: {"input_ids": ["a"]},
+        lambda text, add_special_tokens: {"input_ids": "ab"},
+        lambda text, add_special_tokens: {"input_ids": [1.5]},
+        lambda text, add_special_tokens: {"input_ids": 7},
+        lambda text, add_special_tokens: None,
+        object(),
+    ],
+)
+def test_other_interfaces_are_refused(tokenizer: Any) -> None:
+    """The message says what a tokenizer has to take and to give."""
+    with pytest.raises(UnsupportedModelError, match=r"tokenizer\(text, add_special_tokens=False\) gives a mapping"):
+        encode(tokenizer, "x")
+
+
+@pytest.mark.parametrize(
     ("bos", "eos", "given_id", "expected"),
     [
         (1, 2, None, StartToken(1, "bos")),
@@ -67,6 +116,10 @@ def test_encode_adds_nothing() -> None:
         (None, 2, None, StartToken(2, "eos")),
         (1, 2, 7, StartToken(7, "given")),
         (None, None, 0, StartToken(0, "given")),
+        (None, [7, 8], None, StartToken(7, "eos")),
+        ([3, 4], 2, None, StartToken(3, "bos")),
+        ([], (2, 5), None, StartToken(2, "eos")),
+        (1, 2, [9, 8], StartToken(9, "given")),
     ],
 )
 def test_start_tokens(bos: int | None, eos: int | None, given_id: int | None, expected: StartToken) -> None:
@@ -175,11 +228,25 @@ def test_fewer_than_two_tokens_are_refused(texts: list[str]) -> None:
             read()
 
 
-@pytest.mark.parametrize("max_tokens", [2, 1, 0, -1])
+@pytest.mark.parametrize("max_tokens", [2, 1, 0, -1, 8.0, "8", True])
 def test_limits_that_leave_no_room(max_tokens: int) -> None:
     """A limit that no block fits is a mistake, not a block that is larger."""
     with pytest.raises(InputError, match="max_tokens must be at least 3"):
         pack(["abcdef"], 4, max_tokens)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 8.0, "8", True])
+def test_limits_of_windows(max_tokens: Any) -> None:
+    """A positive whole number or none at all."""
+    with pytest.raises(InputError, match="max_tokens must be at least 1, a whole number, or None"):
+        cut(["abcdef"], 4, 2, max_tokens)
+
+
+@pytest.mark.parametrize("stride", [0, -1, 4, 5, 1.0, "2", True, None])
+def test_strides_that_do_not_fit(stride: Any) -> None:
+    """A stride of 0 would never end, and one beyond the window would leave tokens out."""
+    with pytest.raises(InputError, match=r"stride must be a whole number from 1 to block_size - 1 = 3"):
+        cut(["abcdef"], 4, stride)
 
 
 def test_the_layout_of_windows() -> None:

@@ -120,6 +120,18 @@ def test_sources_of_unknown_form(source: Any) -> None:
         read(source)
 
 
+@pytest.mark.parametrize("kind", [datasets.DatasetDict, datasets.IterableDatasetDict])
+def test_all_splits_together_are_no_source(kind: Any) -> None:
+    """load_dataset without split=: the message names the splits and how one is passed."""
+    rows = datasets.Dataset.from_dict({"text": ["ein Satz"]})
+    rows = rows if kind is datasets.DatasetDict else rows.to_iterable_dataset()
+    expected = rf"'de': a {kind.__name__} holds the splits \['train', 'test'\].*pass data\['train'\]"
+    with pytest.raises(CorpusError, match=expected):
+        read(kind({"train": rows, "test": rows}))
+    with pytest.raises(CorpusError, match=r"holds the splits \[\]"):
+        read(kind({}))
+
+
 def test_two_files_of_one_language_are_refused(tmp_path: Path) -> None:
     """en.txt beside en.jsonl: which one is meant cannot be known; other languages do not mind."""
     (tmp_path / "en.txt").write_text("a\n")

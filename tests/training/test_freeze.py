@@ -176,6 +176,66 @@ def test_a_saved_model_still_fits_the_mask(
         bind(saved, core_mask)
 
 
+def _lineage(model: Any) -> list[str]:
+    return getattr(model.config, LINEAGE_ATTRIBUTE, None) or []
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    """The same architecture with other weights."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5)
+    return model
+
+
+def test_lineage_is_noted_only_for_models_of_the_base(
+    train: Callable[..., Trainer], tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Other weights that base_check lets through do not become relatives of the mask's base."""
+    core_mask = tiny.core_of(tiny.llama())
+    base = tiny.llama()
+    train(base, CoreFreezeCallback(core_mask, base_check="off"), max_steps=1)
+    assert _lineage(base) == [core_mask.provenance.base_fingerprint.total]
+    train(base, CoreFreezeCallback(core_mask), max_steps=1)  # derived, and noted as that
+    other = _moved(tiny.llama())
+    train(other, CoreFreezeCallback(core_mask, base_check="off"), max_steps=1)
+    assert _lineage(other) == []
+    with pytest.warns(UserWarning, match="found on other weights"):
+        train(other, CoreFreezeCallback(core_mask, base_check="warn"), max_steps=1)
+    assert _lineage(other) == []
+    with pytest.raises(CoreMaskMismatchError, match="found on other weights"):
+        bind(other, core_mask)
+
+
+def test_lineage_with_base_values_is_that_of_the_named_base(
+    train: Callable[..., Trainer], tiny: SimpleNamespace
+) -> None:
+    """The base that gives the core decides, not the weights that it is written into."""
+    core_mask = tiny.core_of(tiny.llama())
+    model, other = _moved(tiny.llama()), _moved(tiny.llama())
+    train(model, CoreFreezeCallback(core_mask, base_values=tiny.llama()), max_steps=1)
+    assert _lineage(model) == [core_mask.provenance.base_fingerprint.total]
+    train(other, CoreFreezeCallback(core_mask, base_values=_moved(tiny.llama()), base_check="off"), max_steps=1)
+    assert _lineage(other) == []
+
+
+@pytest.mark.parametrize("from_base", [True, False])
+@pytest.mark.parametrize("with_base_values", [True, False])
+def test_resumed_runs_note_lineage_as_the_first_run_did(
+    train: Callable[..., Trainer], tiny: SimpleNamespace, tmp_path: Path, *, from_base: bool, with_base_values: bool
+) -> None:
+    """Live weights have drifted or are the base's when a run resumes; the saved values remember how it began."""
+    core_mask = tiny.core_of(tiny.llama())
+    first = tiny.llama() if from_base else _moved(tiny.llama())
+    train(first, CoreFreezeCallback(core_mask, base_check="off"), **_saving(2))
+    checkpoint = str(tmp_path / "out/checkpoint-2")
+    named = {"base_values": tiny.llama()} if with_base_values else {}
+    for model in (tiny.llama(), _moved(tiny.llama())):
+        callback = CoreFreezeCallback(core_mask, base_check="off", **named)
+        train(model, callback, resume=checkpoint, max_steps=4)
+        assert _lineage(model) == ([core_mask.provenance.base_fingerprint.total] if from_base else [])
+
+
 def test_training_twice_with_one_trainer_keeps_the_first_values(
     train: Callable[..., Trainer], tiny: SimpleNamespace
 ) -> None:

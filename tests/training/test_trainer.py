@@ -285,6 +285,67 @@ def test_everything_may_be_named_by_strings(
     assert set(bind(AutoModelForCausalLM.from_pretrained(tmp_path / "saved"), core_mask)) == set(core_mask)
 
 
+@pytest.mark.parametrize("problem", ["weights", "shapes"])
+def test_a_model_object_is_compared_before_anything_is_tokenised(
+    sft: Callable[..., CoreRegionSFTTrainer],
+    tiny: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: str,
+) -> None:
+    """Weights, names and shapes of a model that is there already are known from the start; base_check decides."""
+    core_mask = tiny.core_of(tiny.llama())
+    other = tiny.llama() if problem == "weights" else tiny.gpt2()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    prepared: list[str] = []
+    prepare = SFTTrainer._prepare_dataset
+    monkeypatch.setattr(
+        SFTTrainer,
+        "_prepare_dataset",
+        lambda self, *args, **more: prepared.append("rows") or prepare(self, *args, **more),
+    )
+    with pytest.raises(
+        CoreMaskMismatchError, match="other weights" if problem == "weights" else "another architecture"
+    ):
+        sft(model=other, core_mask=core_mask)
+    assert prepared == []
+    if problem == "weights":
+        with pytest.warns(UserWarning, match="other weights"):
+            sft(model=other, core_mask=core_mask, args={"base_check": "warn"})
+        sft(model=other, core_mask=core_mask, args={"base_check": "off"})
+        assert prepared
+
+
+def test_a_model_that_is_named_is_compared_when_training_begins(
+    sft: Callable[..., CoreRegionSFTTrainer], tiny: SimpleNamespace, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A name is loaded by SFTTrainer; training on other weights than the mask's is refused all the same."""
+    core_mask, other = tiny.core_of(tiny.llama()), tiny.llama()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    other.save_pretrained(tmp_path / "other")
+    trainer = sft(model=str(tmp_path / "other"), core_mask=core_mask)
+    with pytest.raises(CoreMaskMismatchError, match="other weights"):
+        trainer.train()
+
+
+def test_resuming_with_the_checkpoint_as_the_model(
+    sft: Callable[..., CoreRegionSFTTrainer], tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The weights of a checkpoint have been trained, but its config says from what; that is no mismatch."""
+    model = tiny.llama()
+    core_mask, before = tiny.core_of(model), tiny.bits_of(model)
+    args = {"save_strategy": "steps", "save_steps": 2}
+    sft(model=model, args=args, core_mask=core_mask).train()
+    checkpoint = tmp_path / "out/checkpoint-2"
+    resumed = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto")
+    trainer = sft(model=resumed, args={**args, "max_steps": 4}, core_mask=core_mask)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert tiny.changed_bits(before, resumed, core_mask)[0] == 0
+
+
 def test_arguments_override_the_configuration(
     sft: Callable[..., CoreRegionSFTTrainer], tiny: SimpleNamespace, general: Dataset, tmp_path: Path
 ) -> None:

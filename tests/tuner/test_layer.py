@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from hf_langcore.errors import InputError, LangCoreError
+from hf_langcore.errors import InputError, LangCoreError, ModelChangedError
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner import CoreRegionConfig, CoreRegionLinear
 from hf_langcore.tuner.layer import BrokenAdapterError
@@ -358,6 +358,27 @@ def test_disabled_adapters_leave_the_base() -> None:
     assert not layer.merged
     layer.enable_adapters(enabled=True)
     torch.testing.assert_close(layer(x), with_adapter)
+
+
+def test_adapters_stay_on_while_an_edit_is_open() -> None:
+    """An edit marks the layers that it merged; switching adapters off would unmerge what it relies on."""
+    base: Any = _base()
+    layer = _layer(base, _core(base))
+    x, before = torch.randn(2, IN), base.weight.detach().clone()
+    without = base(x)
+    assert layer.edit_open is False
+    layer.merge()
+    layer.edit_open = True
+    merged = base.weight.detach().clone()
+    layer(x)
+    layer.enable_adapters(False)
+    with pytest.raises(ModelChangedError, match=r"while an edit is open.*inside disable_adapter\(\)"):
+        layer(x)
+    assert layer.merged
+    assert torch.equal(base.weight, merged)
+    layer.edit_open = False
+    assert torch.equal(layer(x), without)
+    assert torch.equal(base.weight, before)
 
 
 def test_dropout_acts_on_the_adapter_only() -> None:

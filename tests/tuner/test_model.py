@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 
 from hf_langcore.architecture import bare_weights
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError
-from hf_langcore.masks import CoreMask
+from hf_langcore.masks import CoreMask, Provenance
 from hf_langcore.tuner import CoreRegionConfig, CoreRegionModel
 
 Wrap = Callable[..., Any]
@@ -305,6 +305,38 @@ def test_several_adapters_with_different_masks(
     model.delete_adapter("b")
     assert torch.equal(_logits(model, tokens), alone_a)
     assert list(model.peft_config) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_core_of_adapters_with_masks_of_different_tensors(
+    kind: str,
+    build_model: Wrap,
+    make_mask: Wrap,
+    make_wrapped: Wrap,
+    tokens: torch.Tensor,
+    snapshot: Callable[..., Bits],
+) -> None:
+    """Together they keep off every core; a tensor that one mask covers keeps that mask's bits."""
+    base = build_model(kind)
+    names = [name for name, value in base.named_parameters() if value.dim() == 2 and (".0." in name or ".1." in name)]
+    provenance = Provenance(transposed=tuple(name for name in names if kind == "gpt2" and name.endswith("weight")))
+    top, random = (CoreMask(make_mask(base, which), provenance=provenance) for which in ("top", "random"))
+    mask_a = top.restricted_to({name for name in top if name not in names[:2]})
+    mask_b = random.restricted_to({name for name in random if name not in names[-2:]})
+    model = make_wrapped(base, mask_a, adapter_name="a")
+    model.add_adapter("b", CoreRegionConfig(core_mask=mask_b, init_weights=False))
+    model.base_model.set_adapter(["a", "b"])
+    union = model.core_mask
+    assert set(union) == set(mask_a) | set(mask_b)
+    for name in union:
+        covering = [mask[name] for mask in (mask_a, mask_b) if name in mask]
+        assert torch.equal(union[name], covering[0] if len(covering) == 1 else covering[0] | covering[1])
+    assert set(union.provenance.transposed) == set(provenance.transposed)
+    before, logits = snapshot(model), _logits(model, tokens)
+    with model.perturb("core"):
+        assert not torch.equal(_logits(model, tokens), logits)
+    after = snapshot(model)
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_several_adapters_are_saved_apart(

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from peft import get_peft_model
 
 from hf_langcore.architecture import decoder_weights
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask
-from hf_langcore.tuner import sources
+from hf_langcore.tuner import CoreRegionConfig, sources
 
 
 @pytest.fixture
@@ -50,6 +58,43 @@ def test_a_repository_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert sources.load_core_mask("me/my-core", "abc").count() == 1
     assert (asked["repo_id"], asked["revision"]) == ("me/my-core", "abc")
     assert sorted(asked["allow_patterns"]) == ["core_mask.safetensors", "core_mask_config.json"]
+
+
+_RESPONSE: Any = SimpleNamespace(headers={}, request=None)
+HUB_ERRORS = [
+    LocalEntryNotFoundError("offline"),
+    EntryNotFoundError("no such file"),
+    RepositoryNotFoundError("no such repository", response=_RESPONSE),
+    HfHubHTTPError("forbidden", response=_RESPONSE),
+    HFValidationError("bad id"),
+    ConnectionError("no network"),
+]
+
+
+@pytest.mark.parametrize("error", HUB_ERRORS, ids=lambda error: type(error).__name__)
+def test_repositories_that_cannot_be_read(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most often a mistyped folder: the message says what was expected, what came and what to do."""
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(sources, "snapshot_download", fail)
+    monkeypatch.setattr(sources, "hf_hub_download", fail)
+    message = (
+        r"core_mask='out/my-cor' at revision 'abc' expected a folder.*there is no such folder.*Check the spelling"
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        sources.load_core_mask("out/my-cor", "abc")
+    assert caught.value.__cause__ is error
+    if not isinstance(error, EntryNotFoundError):
+        with pytest.raises(InputError, match="adapter='me/adapter' expected a folder"):
+            sources.saved_core_mask("me/adapter", None, {"digest": "x"}, {})
+
+
+def test_a_mistyped_folder_in_a_config(llama: Any) -> None:
+    """The same through PEFT, with the real download."""
+    with pytest.raises(InputError, match="core_mask='out/my-cor' expected a folder with a core mask"):
+        get_peft_model(llama, CoreRegionConfig(core_mask="out/my-cor"))
 
 
 def test_an_adapters_mask_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
