@@ -21,6 +21,7 @@ def demo(
 
     Example: `langcore demo -o demo-out`
     """
+    loading.require_output(output, folder=True, overwrite=overwrite)
     from rich.console import Console
 
     from hf_langcore.recipes.demo import run_demo

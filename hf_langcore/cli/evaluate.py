@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ def evaluate(
     block_size: loading.BlockSize = 512,
     stride: Annotated[int | None, typer.Option(min=1, help="Tokens per further window; half a window.")] = None,
     batch_size: loading.BatchSize = "auto",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write .json or .md.")] = None,
+    output: loading.ReportFile = None,
     dtype: loading.Dtype = "auto",
     device: loading.Device = None,
     revision: loading.Revision = None,
@@ -29,8 +28,9 @@ def evaluate(
 
     Example: `langcore eval my-model --data texts/ --languages en,zh --max-tokens 20000`
     """
-    corpora = loading.load_corpora(data, languages, start=loading.MINI_SENTENCES)
     batch = loading.number_or_auto(batch_size)
+    loading.require_output(output)
+    corpora = loading.load_corpora(data, languages, start=loading.MINI_SENTENCES)
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
     from hf_langcore.evaluation import evaluate_perplexity
 

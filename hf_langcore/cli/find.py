@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from hf_langcore.cli import loading
-from hf_langcore.errors import ArtifactExistsError
+from hf_langcore.errors import InputError
+
+_FINISHED = "importance-*.safetensors"
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+def _fraction(value: float) -> float:
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"must lie strictly between 0 and 1, got {value:g}")
+    return value
 
 
 def find(
@@ -18,9 +28,13 @@ def find(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the mask.")],
     data: loading.Data = loading.MINI,
     languages: loading.Languages = None,
-    fraction: Annotated[float, typer.Option(help="Share of each tensor, between 0 and 1.")] = 0.01,
-    method: Annotated[str, typer.Option(help="'taylor', 'magnitude' or 'random'.")] = "taylor",
-    which: Annotated[str, typer.Option(help="'top', 'bottom' or 'random'.")] = "top",
+    fraction: Annotated[float, typer.Option(help="Share of each tensor, between 0 and 1.", callback=_fraction)] = 0.01,
+    method: Annotated[
+        Literal["taylor", "magnitude", "random"], typer.Option(help="How weights are scored; only taylor reads texts.")
+    ] = "taylor",
+    which: Annotated[
+        Literal["top", "bottom", "random"], typer.Option(help="The core, or one of the controls.")
+    ] = "top",
     max_tokens: loading.MaxTokens = None,
     block_size: loading.BlockSize = 512,
     batch_size: loading.BatchSize = "auto",
@@ -40,32 +54,61 @@ def find(
     - `langcore find my-model -o my-core --fraction 0.03`
     - `langcore find my-model -o my-core --data texts/ --languages ar,es,ru,zh,ko,vi --max-tokens 100000`
     """
-    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise ArtifactExistsError(f"{str(output)!r} exists and is not empty. Name a new folder or pass --overwrite.")
-    corpora = loading.load_corpora(data, languages) if method == "taylor" else None
     batch = loading.number_or_auto(batch_size)
+    loading.require_output(output, folder=True, overwrite=overwrite)
+    state = _state_folder(output) if method == "taylor" else None
+    corpora = loading.load_corpora(data, languages) if method == "taylor" else None
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
     from hf_langcore.importance import compute_core_mask
 
-    state = output.with_name(f"{output.name}.partial")
-    finished = len(list(state.glob("importance-*.safetensors"))) if state.is_dir() else 0
-    if finished:
-        print(f"resuming: {finished} finished languages in {state}", file=sys.stderr)
-    mask = compute_core_mask(
-        lm,
-        tokenizer,
-        corpora,
-        method=method,  # type: ignore[arg-type]
-        fraction=fraction,
-        which=which,  # type: ignore[arg-type]
-        block_size=block_size,
-        batch_size=batch,
-        max_tokens=max_tokens,
-        seed=seed,
-        resume_dir=state if corpora else None,
-        progress=not quiet,
-    )
-    mask.save_pretrained(output, overwrite=overwrite)
-    shutil.rmtree(state, ignore_errors=True)
+    with _resumable(state):
+        mask = compute_core_mask(
+            lm,
+            tokenizer,
+            corpora,
+            method=method,
+            fraction=fraction,
+            which=which,
+            block_size=block_size,
+            batch_size=batch,
+            max_tokens=max_tokens,
+            seed=seed,
+            resume_dir=state,
+            progress=not quiet,
+        )
+        mask.save_pretrained(output, overwrite=overwrite)
+    if state is not None:
+        _clean(state)
     facts = {"output": str(output), "digest": mask.digest(), "count": mask.count(), "density": mask.density()}
     loading.show(facts, as_json=as_json, rendered=f"{mask!r}\nsaved in {output}")
+
+
+def _state_folder(output: Path) -> Path:
+    """OUTPUT.partial beside the output, whatever the output is called: `-o .` is the folder one stands in."""
+    place = output.resolve()
+    if not place.name:
+        raise InputError(f"--output {str(output)!r} has nothing beside it for the state of the search. Name a folder.")
+    state = place.with_name(f"{place.name}.partial")
+    loading.require_output(state, folder=True, overwrite=True)
+    return state
+
+
+@contextmanager
+def _resumable(state: Path | None) -> Iterator[None]:
+    """Say what there is to go on from, and that there is when the search is interrupted."""
+    finished = len(list(state.glob(_FINISHED))) if state is not None else 0
+    if finished:
+        print(f"resuming: {finished} finished languages in {state}", file=sys.stderr)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted" + ("; run the same command again to resume" if state else ""), file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _clean(state: Path) -> None:
+    """Remove what the search has kept, and nothing else that may lie in its folder."""
+    for path in state.glob(_FINISHED):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not empty: somebody else's files
+        state.rmdir()

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from hf_langcore.errors import CorpusError, InputError
+from hf_langcore.errors import ArtifactExistsError, InputError, LangCoreError
 
 MINI = "mini"
 MINI_SENTENCES = 2000
+
+
+def _device(value: str | None) -> str | None:
+    """The value of --device, if tensors can be made there."""
+    if value is None:
+        return None
+    import torch
+
+    try:
+        if torch.device(value).type == "meta":
+            raise typer.BadParameter("'meta' holds no values. Use cpu or cuda.")
+        torch.empty(1, device=value)
+    except (RuntimeError, AssertionError, ImportError, ValueError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise typer.BadParameter(f"{value!r} cannot be used here: {reason}") from error
+    return value
+
+
+def _languages(value: str | None) -> str | None:
+    if value is not None and not _codes(value):
+        raise typer.BadParameter("--languages is empty. Name codes such as ar,es,ru, or leave it out for all.")
+    return value
+
+
+def _codes(value: str) -> list[str]:
+    return [code.strip() for code in value.split(",") if code.strip()]
+
 
 Model = Annotated[str, typer.Argument(help="Folder or Hub id of a causal language model.")]
 Data = Annotated[
@@ -21,17 +52,21 @@ Data = Annotated[
     ),
 ]
 Languages = Annotated[
-    str | None, typer.Option(help="Language codes, separated by commas, such as ar,es,ru. All if not given.")
+    str | None,
+    typer.Option(help="Language codes, separated by commas, such as ar,es,ru. All if not given.", callback=_languages),
 ]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="At most so many tokens per language.")]
 BlockSize = Annotated[int, typer.Option(min=3, help="Tokens per block, BOS included; at most the model's context.")]
 BatchSize = Annotated[str, typer.Option(help="Blocks per batch: 'auto' or a number.")]
-Dtype = Annotated[str, typer.Option(help="'auto' (as saved), float32, bfloat16 or float16.")]
-Device = Annotated[str | None, typer.Option(help="Such as cuda or cpu; the GPU if there is one.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of the weights; 'auto' is as saved.")
+]
+Device = Annotated[str | None, typer.Option(help="Such as cuda or cpu; the GPU if there is one.", callback=_device)]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
 BaseCheck = Annotated[
-    str, typer.Option(help="'error', 'warn' or 'off': what to do when the mask was found on other weights.")
+    Literal["error", "warn", "off"], typer.Option(help="What to do when the mask was found on other weights.")
 ]
+ReportFile = Annotated[Path | None, typer.Option("--output", "-o", help="Also write the table as .json or .md.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -66,9 +101,7 @@ def load_corpora(data: str, languages: str | None, *, start: int = 0) -> dict[st
         start: First sentence of the mini corpus, so that commands which measure use other sentences than those which
             search.
     """
-    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages is not None else None
-    if codes == []:
-        raise CorpusError("--languages is empty. Name codes such as ar,es,ru, or leave it out for all.")
+    codes = _codes(languages) if languages is not None else None
     if data == MINI:
         from hf_langcore.data.mini import mini_corpora
 
@@ -86,8 +119,10 @@ def number_or_auto(value: str) -> Any:
     """
     if value == "auto":
         return value
-    if not value.isdigit() or int(value) < 1:
-        raise typer.BadParameter(f"expected 'auto' or a whole number of at least 1, got {value!r}")
+    if not value.isdecimal() or int(value) < 1:
+        raise typer.BadParameter(
+            f"expected 'auto' or a whole number of at least 1, got {value!r}", param_hint="--batch-size"
+        )
     return int(value)
 
 
@@ -100,17 +135,74 @@ def numbers(value: str, option: str) -> list[float]:
     try:
         return [float(part) for part in value.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(f"{option}: expected numbers separated by commas, got {value!r}") from error
+        raise typer.BadParameter(f"expected numbers separated by commas, got {value!r}", param_hint=option) from error
+
+
+def require_output(output: Path | None, *, folder: bool = False, overwrite: bool = False) -> None:
+    """Refuse an output that cannot be written, before the work that would be lost.
+
+    Args:
+        output: File or folder, or None for no output.
+        folder: It is to be a folder, which has to be empty or missing unless `overwrite` is given.
+        overwrite: Write into a folder that is not empty.
+
+    Raises:
+        ArtifactExistsError: Something is there that must not be replaced.
+        InputError: The place cannot be written to.
+    """
+    if output is None:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            output.lstat()  # a name that is too long, or a folder that may not be entered
+        if output.exists():
+            _require_free(output, folder=folder, overwrite=overwrite)
+        place = output.absolute() if folder else output.absolute().parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except LangCoreError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to {str(output)!r}: {error.strerror or error}. Name a place where you may write."
+        ) from error
+
+
+def _require_free(output: Path, *, folder: bool, overwrite: bool) -> None:
+    if not folder:
+        if not output.is_file():
+            raise ArtifactExistsError(f"{str(output)!r} is no file. Name one such as report.json or report.md.")
+    elif not output.is_dir():
+        raise ArtifactExistsError(f"{str(output)!r} exists and is no folder. Name a new folder.")
+    elif not overwrite and any(output.iterdir()):
+        raise ArtifactExistsError(f"{str(output)!r} exists and is not empty. Name a new folder or pass --overwrite.")
+
+
+def only_json(*, as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """While this is open, what libraries print goes to standard error, so that standard output is JSON alone."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 
 def show(value: Any, *, as_json: bool, rendered: Any) -> None:
-    """Print `value` as JSON or `rendered` for people."""
+    """Print `value` as JSON, with "nan" and "inf" for what JSON cannot say, or `rendered` for people."""
     if as_json:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(json.dumps(_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+    elif isinstance(rendered, str):
+        print(rendered)
     else:
         from rich.console import Console
 
         Console(soft_wrap=False).print(rendered)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_report(report: Any, output: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Entry point of `langcore`. Exit code 0: done, 1: failed, 2: wrong usage."""
+"""Entry point of `langcore`. Exit code 0: done, 1: failed, 2: wrong usage, 130: interrupted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from hf_langcore._version import __version__
-from hf_langcore.cli import demo, edit, evaluate, find, inspect, train
+from hf_langcore.cli import demo, evaluate, find, inspect, perturb, scale, train
 from hf_langcore.errors import LangCoreError
 
 app = typer.Typer(
@@ -20,8 +20,8 @@ app = typer.Typer(
 )
 app.command("find")(find.find)
 app.command("inspect")(inspect.inspect)
-app.command("perturb")(edit.perturb)
-app.command("scale")(edit.scale)
+app.command("perturb")(perturb.perturb)
+app.command("scale")(scale.scale)
 app.command("eval")(evaluate.evaluate)
 app.command("sft")(train.sft)
 app.command("demo")(demo.demo)
@@ -38,6 +38,6 @@ def main() -> None:
     """Run `langcore`; an expected failure is one clear message on standard error and exit code 1."""
     try:
         app()
-    except LangCoreError as error:
+    except (LangCoreError, OSError) as error:
         print(f"langcore: {error}", file=sys.stderr)
         sys.exit(1)

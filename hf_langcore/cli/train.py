@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_langcore.cli import loading
-from hf_langcore.errors import ArtifactExistsError, ConfigurationError
+from hf_langcore.cli.training_options import training_config
+from hf_langcore.errors import ConfigurationError, CorpusError
+
+if TYPE_CHECKING:
+    from hf_langcore.data.rows import Form
 
 
 def sft(
@@ -45,9 +49,8 @@ def sft(
 
     Example: `langcore sft my-model --dataset task.jsonl --core-mask my-core --general general.jsonl -o tuned`
     """
-    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise ArtifactExistsError(f"{str(output)!r} exists and is not empty. Name a new folder or pass --overwrite.")
-    fields = {
+    loading.require_output(output, folder=True, overwrite=overwrite)
+    options = {
         "output_dir": str(output),
         "num_train_epochs": epochs,
         "max_steps": max_steps,
@@ -59,14 +62,28 @@ def sft(
         "general_data_ratio": ratio,
         "base_check": base_check,
         "report_to": "none",
-        **_on_this_machine(dtype),
-        **_yaml(config),
     }
-    lm, tokenizer = loading.load_model(model, dtype=dtype, device="cpu", revision=revision)
-    trainer = _trainer(lm, tokenizer, fields, dataset, core_mask, adapter_rank)
-    metrics = trainer.train().metrics
-    trainer.save_model()
-    tokenizer.save_pretrained(output)
+    from hf_langcore.data.rows import require_chat_template
+    from hf_langcore.training import CoreRegionSFTTrainer
+
+    with loading.only_json(as_json=as_json):  # the Trainer prints its log
+        args = training_config(options, config, dtype=dtype, core_mask=core_mask)
+        adapter = _adapter(args, core_mask, adapter_rank)
+        rows, form = _task_rows(dataset, args)
+        lm, tokenizer = loading.load_model(model, dtype=dtype, device="cpu", revision=revision)
+        if args.chat_template_path is None:
+            require_chat_template(tokenizer, form)
+        trainer = CoreRegionSFTTrainer(
+            model=lm,
+            args=args,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            peft_config=adapter,
+            core_mask=None if adapter else core_mask,
+        )
+        metrics = trainer.train().metrics
+        trainer.save_model()
+        tokenizer.save_pretrained(output)
     mixture = trainer.mixture_report()
     facts = {"output": str(output), "metrics": metrics, "mixture": asdict(mixture) if mixture else None}
     text = f"trained in {metrics['train_runtime']:.0f} s, loss {metrics['train_loss']:.3f}; saved in {output}"
@@ -78,56 +95,33 @@ def sft(
     loading.show(facts, as_json=as_json, rendered=text)
 
 
-def _trainer(
-    lm: Any, tokenizer: Any, fields: dict[str, Any], dataset: str, core_mask: Path | None, adapter_rank: int | None
-) -> Any:
-    from transformers import HfArgumentParser
+def _adapter(args: Any, core_mask: Path | None, rank: int | None) -> Any:
+    """The CORE_REGION adapter of --adapter-rank; the core is its own then, and the trainer freezes none."""
+    if rank is None:
+        return None
+    from hf_langcore.tuner import CoreRegionConfig
 
-    from hf_langcore.training import CoreRegionSFTConfig, CoreRegionSFTTrainer
+    source = core_mask or args.core_mask
+    if source is None:
+        raise ConfigurationError("--adapter-rank needs --core-mask: the adapter keeps out of that core.")
+    args.core_mask = None
+    return CoreRegionConfig(core_mask=str(source), r=rank, base_check=args.base_check, task_type="CAUSAL_LM")
+
+
+def _task_rows(dataset: str, args: Any) -> tuple[Any, Form]:
+    """The task rows and their form; SFTTrainer also takes `conversations`, and text in a column that args name.
+
+    Raises:
+        CorpusError: There are none, or they have no form that can be trained.
+    """
+    from hf_langcore.data.rows import form_of
     from hf_langcore.training.sources import load_rows
 
-    try:
-        (args,) = HfArgumentParser(CoreRegionSFTConfig).parse_dict(fields)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"The training options are wrong: {error}") from error
-    adapter = None
-    if adapter_rank is not None:
-        from hf_langcore.tuner import CoreRegionConfig
-
-        source = core_mask or args.core_mask
-        if source is None:
-            raise ConfigurationError("--adapter-rank needs --core-mask: the adapter keeps out of that core.")
-        adapter = CoreRegionConfig(core_mask=str(source), r=adapter_rank, task_type="CAUSAL_LM")
-        args.core_mask = None
-    return CoreRegionSFTTrainer(
-        model=lm,
-        args=args,
-        train_dataset=load_rows(dataset),
-        processing_class=tokenizer,
-        peft_config=adapter,
-        core_mask=None if adapter else core_mask,
-    )
-
-
-def _on_this_machine(dtype: str) -> dict[str, Any]:
-    """TRL switches bf16 and activation checkpointing on; without a GPU both only cost time."""
-    import torch
-
-    has_gpu = torch.cuda.is_available()
-    return {"use_cpu": not has_gpu, "bf16": has_gpu and dtype != "float16", "activation_checkpointing": has_gpu}
-
-
-def _yaml(config: Path | None) -> dict[str, Any]:
-    if config is None:
-        return {}
-    import yaml
-
-    try:
-        fields = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"--config: {str(config)!r} is no readable YAML file ({error}).") from error
-    if not isinstance(fields, dict):
-        raise ConfigurationError(
-            f"--config: {str(config)!r} must map field names to values, such as `max_steps: 100`."
-        )
-    return fields
+    rows = load_rows(dataset)
+    if not len(rows):
+        raise CorpusError(f"--dataset: {dataset!r} has no rows; there is nothing to learn from.")
+    if "conversations" in rows.column_names:
+        return rows, "messages"
+    if args.dataset_text_field != "text" and args.dataset_text_field in rows.column_names:
+        return rows, "text"
+    return rows, form_of(rows, name=f"--dataset {dataset}")

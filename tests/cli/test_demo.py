@@ -27,3 +27,5 @@ def test_an_existing_folder_is_refused(langcore: Any, tmp_path: Path) -> None:
     outcome = langcore("demo")
     assert outcome.code == 1
     assert "--overwrite" in outcome.err
+    (tmp_path / "file").write_text("precious")
+    assert "no folder" in langcore("demo", "-o", "file", "--overwrite").err

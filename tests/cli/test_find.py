@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,56 @@ def test_an_interrupted_search_resumes(
     assert resumed.code == 0
     assert "resuming: 1 finished languages" in resumed.err
     assert scored == ["en", "zh", "zh"]
+    assert not (tmp_path / "core.partial").exists()
+
+
+def test_only_its_own_state_is_removed(langcore: Any, model_folder: str, tmp_path: Path) -> None:
+    """What else lies in OUTPUT.partial stays, and a method without texts leaves the folder alone."""
+    partial = tmp_path / "core.partial"
+    partial.mkdir()
+    (partial / "notes.txt").write_text("precious")
+    (partial / "importance-0.safetensors").write_text("of another search")
+    arguments = ("find", model_folder, "-o", "core", "--languages", "en", "--max-tokens", 64, "-q", "--overwrite")
+    assert langcore(*arguments, "--method", "magnitude").code == 0
+    assert len(list(partial.iterdir())) == 2
+    assert langcore(*arguments).code == 0
+    assert [path.name for path in partial.iterdir()] == ["notes.txt"]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    langcore: Any, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 130 and one line."""
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compute_module, "taylor_scores", interrupted)
+    outcome = langcore("find", model_folder, "-o", "core", "--languages", "en", "--max-tokens", 64, "-q")
+    assert outcome.code == 130
+    assert "interrupted; run the same command again to resume" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_the_folder_one_stands_in(langcore: Any, model_folder: str, tmp_path: Path) -> None:
+    """`-o .` works where the folder is empty."""
+    here = tmp_path / "here"
+    here.mkdir()
+    os.chdir(here)  # the fixture goes back
+    assert langcore("find", model_folder, "-o", ".", "--languages", "en", "--max-tokens", 64, "-q").code == 0
+    assert CoreMask.from_pretrained(here).count() > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    refused = langcore("find", model_folder, "-o", ".", "--method", "random", "-q")
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+    assert "nothing beside it" in langcore("find", model_folder, "-o", "/", "--overwrite", "-q").err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fraction", "1.5"], "between 0 and 1"),
-        (["--method", "guess"], "method must be"),
-        (["--which", "middle"], "which must be"),
         (["--languages", "en,xx"], "xx"),
         (["--data", "nowhere"], "no folder 'nowhere'"),
-        (["--languages", ","], "--languages is empty"),
     ],
 )
 def test_bad_input_is_named(

@@ -50,14 +50,19 @@ def test_perturb_restores_and_reports(langcore: Any, model_folder: str, texts_fo
 
 
 def test_perturb_names_what_is_wrong(langcore: Any, model_folder: str, core: Path, tmp_path: Path) -> None:
-    """Unknown regions are wrong usage; a missing mask or factor is a failure with a message."""
+    """Unknown regions are wrong usage; a missing mask is a failure with a message."""
     assert langcore("perturb", model_folder, core, "--region", "nucleus", "-q").code == 2
     missing = langcore("perturb", model_folder, tmp_path / "none", "-q")
     assert missing.code == 1
     assert "no core mask" in missing.err
-    factor = langcore("perturb", model_folder, core, "--how", "scale", "--languages", "en", "--max-tokens", 20, "-q")
-    assert factor.code == 1
-    assert "factor" in factor.err
+
+
+def test_perturb_by_a_factor(langcore: Any, model_folder: str, core: Path) -> None:
+    """--how scale takes its --factor; by 1 nothing changes."""
+    options = ("--region", "core, random", "--languages", "en", "--max-tokens", 20, "-q", "--json")
+    outcome = langcore("perturb", model_folder, core, "--how", "scale", "--factor", 1, *options)
+    conditions = json.loads(outcome.out)["conditions"]
+    assert conditions["core"] == conditions["random"] == conditions["base"]
 
 
 def test_scale(langcore: Any, model_folder: str) -> None:
