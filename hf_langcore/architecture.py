@@ -65,7 +65,15 @@ class Weight:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The bare model inside PEFT, torch.compile and DistributedDataParallel wrappers."""
+    """The bare model inside PEFT, torch.compile and DistributedDataParallel wrappers.
+
+    Raises:
+        InputError: `model` is no model.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"Expected a model object, got {model!r:.80}. Load it first: AutoModelForCausalLM.from_pretrained(...)."
+        )
     while True:
         inner = _wrapped(model)
         if inner is None:

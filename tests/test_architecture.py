@@ -305,3 +305,10 @@ def test_include_takes_one_name_or_several(llama: Any) -> None:
     assert list(decoder_weights(llama, include="embeddings")) == list(decoder_weights(llama, include=("embeddings",)))
     with pytest.raises(InputError, match="'embedding'"):
         decoder_weights(llama, include="embedding")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["my/model", None, {"w": 1}])
+def test_what_is_no_model_is_named(wrong: Any) -> None:
+    """A name instead of a loaded model gets an error that says how to load it."""
+    with pytest.raises(InputError, match="from_pretrained"):
+        decoder_weights(wrong)

@@ -7,7 +7,7 @@ published perplexity of gemma-7b without BOS is 3e8.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,10 @@ def start_token(tokenizer: Any, bos_token_id: int | Sequence[int] | None = None)
     Raises:
         UnsupportedModelError: The tokenizer has neither and none was given.
     """
+    if tokenizer is None or isinstance(tokenizer, (str, Mapping)):
+        raise UnsupportedModelError(
+            f"Expected a tokenizer, got {type(tokenizer).__name__}. The order is (model, tokenizer, corpora)."
+        )
     candidates: dict[str, Any] = {
         "given": bos_token_id,
         "bos": getattr(tokenizer, "bos_token_id", None),

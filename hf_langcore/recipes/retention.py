@@ -189,10 +189,11 @@ class _Bar(TrainerCallback):  # type: ignore[misc]
     """One progress bar that says which run it belongs to."""
 
     def __init__(self, name: str) -> None:
-        self._bar = tqdm(desc=f"fine-tuning: {name}", unit="step")
+        self._name = name
+        self._bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
-        self._bar.reset(total=state.max_steps)
+        self._bar = tqdm(desc=f"fine-tuning: {self._name}", total=state.max_steps, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:  # noqa: ARG002 transformers' signature
         self._bar.update()

@@ -23,12 +23,16 @@ def harm_line(harm: Mapping[str, float], *, fraction: float) -> str:
 def critical_table(critical: Sequence[CriticalDimension]) -> Table:
     """Dimensions and what their edit does."""
     table = Table()
-    table.add_column("norm weight", overflow="fold")
-    for column in ("index", "factor", "perplexity", "times base"):
+    table.add_column("norm", overflow="fold")
+    for column in ("index", "factor", "perplexity", "ratio"):
         table.add_column(column, justify="right")
     for one in critical:
         table.add_row(
-            one.parameter, str(one.index), f"x{one.factor:g}", f"{one.perplexity:.2f}", f"{one.perplexity_ratio:.2f}"
+            one.parameter.removesuffix(".weight"),
+            str(one.index),
+            f"x{one.factor:g}",
+            f"{one.perplexity:.2f}",
+            f"{one.perplexity_ratio:.2f}",
         )
     return table
 

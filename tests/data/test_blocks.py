@@ -307,3 +307,10 @@ def test_with_a_tokenizer_of_bytes(tokenizer: Any, texts: dict[str, list[str]]) 
     assert bool((blocks[:, 0] == 1).all())
     assert not bool(((blocks[:, 1:] == 1) & (blocks[:, :-1] == 1)).any())
     assert tokenizer.calls == texts["de"]
+
+
+@pytest.mark.parametrize("wrong", [None, {"en": ["a text"]}, "gpt2"])
+def test_what_is_no_tokenizer_is_named(wrong: Any) -> None:
+    """Swapped arguments are told apart from a tokenizer without special tokens."""
+    with pytest.raises(UnsupportedModelError, match="model, tokenizer, corpora"):
+        start_token(wrong)
