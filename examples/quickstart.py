@@ -1,6 +1,6 @@
 """Find the core of a model, wrap the model with PEFT, break the core, see every language suffer, undo it.
 
-Runs offline in about a minute: a tiny Llama is trained on the built-in corpus. With your own model use
+Runs offline in a minute or two: a tiny Llama is trained on the built-in corpus. With your own model use
 `CoreRegionModel.from_pretrained("my-model", core_mask="my-core")` and texts of your own.
 """
 
@@ -13,7 +13,7 @@ from hf_langcore.recipes.pretraining import TinyModel, pretrain
 
 def main() -> None:
     """Find, wrap, edit, measure."""
-    base, tokenizer = pretrain(mini_corpora(sentences=1000), shape=TinyModel(steps=120))
+    base, tokenizer = pretrain(mini_corpora(sentences=1000), shape=TinyModel(steps=300))
 
     core_texts = mini_corpora(["ar", "es", "ru", "zh", "ko", "vi"], sentences=400)
     core_mask = compute_core_mask(base, tokenizer, core_texts, fraction=0.03, block_size=128)

@@ -1,6 +1,6 @@
 """Multiply single norm weights by a factor and watch perplexity: most do nothing, a few hurt.
 
-Runs offline in about a minute on a tiny Llama that is trained on the built-in corpus.
+Runs offline in a minute or two on a tiny Llama that is trained on the built-in corpus.
 """
 
 from hf_langcore import PerplexityReport, evaluate_perplexity, find_critical_dimensions, scale_dimension
@@ -10,7 +10,7 @@ from hf_langcore.recipes.pretraining import TinyModel, pretrain
 
 def main() -> None:
     """Scan, then look at the strongest dimension more closely."""
-    model, tokenizer = pretrain(mini_corpora(sentences=1000), shape=TinyModel(steps=120))
+    model, tokenizer = pretrain(mini_corpora(sentences=1000), shape=TinyModel(steps=300))
     held_out = mini_corpora(["en", "ru", "zh"], sentences=80, start=1000)
 
     ranking = find_critical_dimensions(model, tokenizer, held_out, candidates=24, max_tokens=256)

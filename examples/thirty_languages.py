@@ -54,6 +54,8 @@ def verdict(table: FractionTable) -> str:
 
 def main() -> None:
     """Run the experiment and print or write the page."""
+    if "LANGCORE_MODEL" not in os.environ or "LANGCORE_DATA" not in os.environ:
+        sys.exit(__doc__)
     model_path, data = os.environ["LANGCORE_MODEL"], Path(os.environ["LANGCORE_DATA"])
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(model_path)

@@ -187,6 +187,25 @@ class EditHandle:
         adapters.undo()
 
 
+def restore_all(model: nn.Module, *, force: bool = False) -> int:
+    """End every open edit of a model, the last one first; for handles that were lost.
+
+    Args:
+        model: The model, bare or wrapped.
+        force: As in `EditHandle.restore`.
+
+    Returns:
+        Number of edits that were restored.
+
+    Raises:
+        ModelChangedError: The model changed under an edit; that edit and those before it stay open.
+    """
+    open_edits = list(reversed(_OPEN_EDITS.get(unwrap(model), [])))
+    for handle in open_edits:
+        handle.restore(force=force)
+    return len(open_edits)
+
+
 def value_before_edits(model: nn.Module, weight: Weight) -> torch.Tensor:
     """The value of a weight as it was before all open edits, adapters out."""
     value: torch.Tensor = weight.parameter

@@ -125,7 +125,7 @@ def run_demo(
     result = DemoResult(core_mask, regions, harm, critical, runs, retention, clock.seconds)
     _write(folder, result)
     tell(
-        f"\nMask, tables and figures are in {folder}. " + ", ".join(f"{k} {v:.0f} s" for k, v in clock.seconds.items())
+        f"\nMask, tables and numbers are in {folder}. " + ", ".join(f"{k} {v:.0f} s" for k, v in clock.seconds.items())
     )
     return result
 

@@ -214,3 +214,17 @@ def test_whole_numbers_of_any_kind(llama: Any) -> None:
     for wrong in (1.5, "1", []):
         with pytest.raises(InputError):
             scale_dimension(llama, NORM, wrong, factor=2)
+
+
+def test_lost_handles_can_be_restored(llama: Any) -> None:
+    """Edits whose handles nobody kept are ended in the right order."""
+    from hf_langcore.editing import restore_all
+
+    before = bits(llama)
+    mask = compute_core_mask(llama, method="random", fraction=0.3)
+    perturb(llama, mask)
+    perturb(llama, mask, how="noise")
+    scale_dimension(llama, NORM, 1, factor=3)
+    assert restore_all(llama) == 3
+    assert same(llama, before)
+    assert restore_all(llama) == 0
