@@ -6,11 +6,13 @@ from hf_langcore.data.blocks import (
     DEFAULT_BLOCK_SIZE,
     StartToken,
     Window,
+    check_batch_size,
     cut_windows,
     encode,
     pack_blocks,
     start_token,
     usable_block_size,
+    vocabulary_size,
 )
 from hf_langcore.data.corpora import Corpora, corpora_from_folder, read_texts, require_corpora
 
@@ -19,6 +21,7 @@ __all__ = [
     "Corpora",
     "StartToken",
     "Window",
+    "check_batch_size",
     "corpora_from_folder",
     "cut_windows",
     "encode",
@@ -27,4 +30,5 @@ __all__ = [
     "require_corpora",
     "start_token",
     "usable_block_size",
+    "vocabulary_size",
 ]

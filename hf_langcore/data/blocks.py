@@ -18,6 +18,7 @@ from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
 DEFAULT_BLOCK_SIZE = 512
 
 _FEWEST_TOKENS = 2
+_COMMON_VOCABULARY = 1 << 15
 _UNLIMITED_CONTEXT = 1 << 20  # configs and tokenizers write huge numbers for "no limit"
 
 
@@ -77,6 +78,30 @@ def start_token(tokenizer: Any, bos_token_id: int | Sequence[int] | None = None)
     )
 
 
+def text_config(model: Any) -> Any:
+    """The config of a model's language part, where context length and vocabulary stand; None without one."""
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def vocabulary_size(model: Any) -> int:
+    """Number of logits per token, for memory budgets; a common one where the config does not say."""
+    return getattr(text_config(model), "vocab_size", None) or _COMMON_VOCABULARY
+
+
+def check_batch_size(batch_size: int | str) -> int | None:
+    """The batch size as a number, None for "auto".
+
+    Raises:
+        InputError: It is neither.
+    """
+    if batch_size == "auto":
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f'batch_size must be "auto" or a whole number of at least 1, got {batch_size!r}.')
+    return batch_size
+
+
 def usable_block_size(model: Any, block_size: int) -> int:
     """`block_size`, at most the model's context length.
 
@@ -85,9 +110,7 @@ def usable_block_size(model: Any, block_size: int) -> int:
     """
     if not _is_whole(block_size) or block_size <= _FEWEST_TOKENS:
         raise InputError(f"block_size must be a whole number of at least 3 tokens, got {block_size!r}.")
-    config: Any = getattr(model, "config", None)
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    context = getattr(text_config, "max_position_embeddings", None)
+    context = getattr(text_config(model), "max_position_embeddings", None)
     has_limit = isinstance(context, int) and 0 < context < _UNLIMITED_CONTEXT
     return min(block_size, context) if has_limit and isinstance(context, int) else block_size
 

@@ -18,11 +18,13 @@ from hf_langcore.data import (
     Corpora,
     StartToken,
     Window,
+    check_batch_size,
     cut_windows,
     read_texts,
     require_corpora,
     start_token,
     usable_block_size,
+    vocabulary_size,
 )
 from hf_langcore.errors import InputError, NonFiniteError
 from hf_langcore.evaluation.report import LanguageScore, PerplexityReport
@@ -212,15 +214,10 @@ def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
 
 
 def _batch_size(model: nn.Module, windows: Sequence[Window], batch_size: int | str) -> int:
-    if batch_size == "auto":
-        config: Any = getattr(unwrap(model), "config", None)
-        text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        vocabulary = getattr(text_config, "vocab_size", 1 << 15)
-        longest = max(len(window.ids) for window in windows)
-        return max(1, min(_LARGEST_BATCH, _LOGIT_BUDGET // (longest * vocabulary)))
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f'batch_size must be "auto" or a whole number of at least 1, got {batch_size!r}.')
-    return batch_size
+    given = check_batch_size(batch_size)
+    longest = max(len(window.ids) for window in windows)
+    fitting = _LOGIT_BUDGET // (longest * vocabulary_size(unwrap(model)))
+    return given or max(1, min(_LARGEST_BATCH, fitting))
 
 
 def _nonfinite(language: str, loss: float, on_nonfinite: OnNonFinite) -> float:

@@ -17,6 +17,7 @@ from hf_langcore.binding import provenance_of, weights_digest
 from hf_langcore.data import (
     DEFAULT_BLOCK_SIZE,
     Corpora,
+    check_batch_size,
     pack_blocks,
     read_texts,
     require_corpora,
@@ -107,7 +108,7 @@ def compute_importance(
         source,
         tokens={language: ids.numel() for language, ids in blocks.items()},
         block_size=block_size,
-        batch_size=_checked_batch(batch_size),
+        batch_size=check_batch_size(batch_size) or _AUTO_BATCH,
     )
     store = (
         ProgressStore(Path(resume_dir), source, model_digest=weights_digest(model)) if resume_dir is not None else None
@@ -233,11 +234,3 @@ def _from_weights(weights: dict[str, Weight], source: Provenance, *, random: boo
         for name, weight in weights.items()
     }
     return ImportanceScores(tensors, provenance=source)
-
-
-def _checked_batch(batch_size: int | str) -> int:
-    if batch_size == "auto":
-        return _AUTO_BATCH
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f'batch_size must be "auto" or a whole number of at least 1, got {batch_size!r}.')
-    return batch_size

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.architecture import Weight
+from hf_langcore.data import vocabulary_size
 from hf_langcore.errors import NonFiniteError
 
 _LOGIT_BUDGET = (
@@ -98,10 +99,7 @@ def _mean_loss(model: nn.Module, blocks: torch.Tensor) -> torch.Tensor:
 
 
 def _part_size(model: nn.Module, batch: torch.Tensor) -> int:
-    config: Any = getattr(model, "config", None)
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    vocabulary = getattr(text_config, "vocab_size", None) or 1 << 15
-    return max(1, min(len(batch), _LOGIT_BUDGET // (batch.shape[1] * vocabulary)))
+    return max(1, min(len(batch), _LOGIT_BUDGET // (batch.shape[1] * vocabulary_size(model))))
 
 
 def _nonfinite(language: str, loss: float) -> NonFiniteError:
