@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.layer import CoreRegionLayer, CoreRegionLinear
+from hf_langcore.tuner.embedding import CoreRegionEmbedding
+from hf_langcore.tuner.layer import CoreRegionLayer
+from hf_langcore.tuner.linear import CoreRegionLinear
 from hf_langcore.tuner.model import CoreRegionModel
 from hf_langcore.tuner.registration import register
 
-__all__ = ["CoreRegionConfig", "CoreRegionLayer", "CoreRegionLinear", "CoreRegionModel", "register"]
+__all__ = [
+    "CoreRegionConfig",
+    "CoreRegionEmbedding",
+    "CoreRegionLayer",
+    "CoreRegionLinear",
+    "CoreRegionModel",
+    "register",
+]

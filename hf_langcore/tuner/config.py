@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from peft import PeftConfig
 from peft.utils.peft_types import PeftType
@@ -13,10 +13,29 @@ from hf_langcore.binding import BaseCheck
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.selection import check_fraction
-from hf_langcore.tuner import sources
+from hf_langcore.tuner import card, sources
+
+CombinationType = Literal[
+    "svd",
+    "linear",
+    "cat",
+    "ties",
+    "ties_svd",
+    "dare_linear",
+    "dare_linear_svd",
+    "dare_ties",
+    "dare_ties_svd",
+    "magnitude_prune",
+    "magnitude_prune_svd",
+]
+MajoritySign = Literal["total", "frequency"]
 
 METHOD = "CORE_REGION"
 """Name and value of the method in PEFT's enumeration, and `peft_type` in adapter_config.json."""
+
+
+class TargetParametersError(InputError, TypeError):
+    """`target_parameters` is no list; also the error that PEFT raises then."""
 
 
 @dataclass
@@ -32,7 +51,8 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
             adapter_config.json holds of a mask whose bits come with the adapter's weights.
         core_mask_revision: Revision of the repository.
         method: "magnitude" (the largest weights of every tensor are core) or "random" (the control), instead of
-            `core_mask`.
+            `core_mask`. On a transformers model the mask covers the decoder layers and the targets, on any other
+            module the targets. The given config stays as it is; the model's own one has the mask, too.
         fraction: Share of every tensor that `method` takes for core, strictly between 0 and 1.
         mask_seed: Seed of method "random".
         r: Rank of the change. 0 makes it dense: one trainable number for every weight.
@@ -40,15 +60,21 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
         lora_dropout: Dropout on the adapter's input, in [0, 1).
         target_modules: Names (endings) of modules, a regular expression, or "all-linear". None takes all linear
             layers that the mask covers.
+        target_parameters: Names (endings) of single parameters, such as "experts.gate_up_proj": matrices, or stacks of
+            matrices with the experts first, that are no linear layer's weight. Given alone, no modules are targeted.
         exclude_modules: Names or a regular expression of modules that are left alone.
         layers_to_transform: Index or indices of the layers to adapt.
         layers_pattern: Name of the list of layers, for models whose modules have several numbers in their names.
         modules_to_save: Modules to train in full. Refused where they contain core weights.
         trainable_token_indices: Rows of the embeddings to train. Refused where they contain core weights.
+        allow_core_changes: Let `modules_to_save` and `trainable_token_indices` change core weights, with a warning.
+        rank_pattern: Names (endings or regular expressions) of modules -> another rank than `r`.
+        alpha_pattern: The same for `lora_alpha`.
         use_rslora: Scale by lora_alpha / sqrt(r).
         init_weights: Start without any change; False starts from random numbers, for tests.
         fan_in_fan_out: As in LoRA; recognised by itself.
-        base_check: "error", "warn" or "off": what to do where the mask was found on other weights.
+        base_check: "error", "warn" or "off": what to do where the mask was found on other weights. A mask that was
+            computed by `method` never gets more than a warning.
 
     Raises:
         ConfigurationError: Options contradict each other.
@@ -64,11 +90,15 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
     lora_alpha: float = 8
     lora_dropout: float = 0.0
     target_modules: list[str] | str | None = None
+    target_parameters: list[str] | None = None
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
     modules_to_save: list[str] | None = None
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    allow_core_changes: bool = False
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
     use_rslora: bool = False
     init_weights: bool = True
     fan_in_fan_out: bool = False
@@ -82,6 +112,11 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
         self._check_source()
         self._check_values()
         self._check_layers()
+
+    @property
+    def is_to_be_computed(self) -> bool:
+        """Whether the mask still has to be computed from the weights."""
+        return self.method is not None and self.core_mask is None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; a CoreMask as its description, without its bits."""
@@ -103,6 +138,7 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
         super().save_pretrained(save_directory, **kwargs)
         if isinstance(self.core_mask, CoreMask):
             self.core_mask.save_pretrained(save_directory, overwrite=True)
+            card.write_first_lines(save_directory, self.core_mask)
 
     @classmethod
     def from_pretrained(
@@ -135,7 +171,8 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
                 f"core_mask takes a CoreMask or the folder or repository of one, got {type(given).__name__}. Boolean "
                 "tensors by name make a mask with CoreMask({name: tensor})."
             )
-        if given is not None and self.method is not None:
+        computed = isinstance(given, CoreMask) and given.provenance.method == self.method
+        if given is not None and self.method is not None and not computed and not isinstance(given, dict):
             raise ConfigurationError(
                 f"core_mask and method={self.method!r} both say what the core is. Give one of them: core_mask for a "
                 "core that was found before, method to compute it from the weights."
@@ -150,22 +187,29 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
                 f"method must be one of {list(sources.METHODS)}, got {self.method!r}. Cores that need text are found "
                 "with compute_core_mask and given as core_mask."
             )
-        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 0:
-            raise InputError(f"r must be a whole number, 0 (dense) or larger, got {self.r!r}.")
+        for rank in (self.r, *self.rank_pattern.values()):
+            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+                raise InputError(f"r must be a whole number, 0 (dense) or larger, got {rank!r}.")
         if not 0 <= self.lora_dropout < 1:
             raise InputError(f"lora_dropout must be at least 0 and below 1, got {self.lora_dropout!r}.")
         if self.base_check not in get_args(BaseCheck):
             raise InputError(f"base_check must be one of {list(get_args(BaseCheck))}, got {self.base_check!r}.")
 
     def _check_layers(self) -> None:
-        by_index = self.layers_to_transform is not None or self.layers_pattern is not None
-        if isinstance(self.target_modules, str) and by_index:
-            raise ConfigurationError(
-                f"layers_to_transform and layers_pattern cannot be combined with target_modules="
-                f"{self.target_modules!r}: a string already says which layers. Give a list of names, or None for all."
+        if isinstance(self.target_parameters, str):
+            raise TargetParametersError(
+                f"`target_parameters` must be a list of strings or None, got {self.target_parameters!r}. Put it in a list."
             )
-        if self.layers_pattern is not None and self.layers_to_transform is None:
-            raise ConfigurationError("layers_pattern needs layers_to_transform: the indices of the layers.")
+        for name in ("layers_to_transform", "layers_pattern"):
+            if isinstance(self.target_modules, str) and getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"`{name}` cannot be used when `target_modules` is a str. {self.target_modules!r} already says which "
+                    "layers. Give a list of names, or None for all."
+                )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ConfigurationError(
+                "When `layers_pattern` is specified, `layers_to_transform` must also be specified: the indices of the layers."
+            )
 
 
 def _as_set(names: Any) -> Any:

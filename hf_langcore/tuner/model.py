@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,19 @@ from hf_langcore.architecture import bare_weights
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError
 from hf_langcore.masks import CoreMask, PackedBits, Provenance
 from hf_langcore.tuner import sources
+from hf_langcore.tuner.combining import WeightedAdapters
 from hf_langcore.tuner.config import CoreRegionConfig
 from hf_langcore.tuner.edits import EditMethods
-from hf_langcore.tuner.layer import CoreRegionLayer, CoreRegionLinear
+from hf_langcore.tuner.embedding import CoreRegionEmbedding
+from hf_langcore.tuner.layer import CoreRegionLayer, tuner_layers
+from hf_langcore.tuner.linear import CoreRegionLinear
+from hf_langcore.tuner.mixing import MixedBatches
+from hf_langcore.tuner.parameters import ParamWrapper
 from hf_langcore.tuner.saving import AdapterSaving
 from hf_langcore.tuner.targets import Targets
 
 
-class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[misc]  # PEFT ships no types
+class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches, BaseTuner):  # type: ignore[misc]  # PEFT ships no types
     """A model with adapters that never touch its core.
 
     Made by `get_peft_model(model, CoreRegionConfig(...))`, `PeftModel.from_pretrained` or `from_pretrained` here;
@@ -107,12 +112,12 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
         """
         if not self.active_adapters:
             raise InputError("No adapter is active, so there is no core mask. Choose one with set_adapter(name).")
-        return reduce(_united, [self._mask_of(name) for name in self.active_adapters])
+        return reduce(sources.united, [self._mask_of(name) for name in self.active_adapters])
 
     def get_nb_protected(self) -> int:
         """Number of weights, in the layers that the active adapters change, that they keep as they are."""
-        layers = [(layer, layer._here(self.active_adapters)) for layer in self._layers()]  # noqa: SLF001 its own layers
-        return sum(int(layer._core(names).sum()) for layer, names in layers if names)  # noqa: SLF001
+        layers = [(layer, layer._here(self.active_adapters)) for layer in tuner_layers(self.model)]  # noqa: SLF001 its own
+        return sum(layer._core(names).count() for layer, names in layers if names)  # noqa: SLF001
 
     def inject_adapter(
         self,
@@ -122,7 +127,10 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
         low_cpu_mem_usage: bool = False,  # noqa: FBT001, FBT002
         state_dict: dict[str, Any] | None = None,
     ) -> None:
-        """Add an adapter; called by PEFT. What was looked up about the model for that is forgotten afterwards."""
+        """Add an adapter; called by PEFT. What was looked up about the model for that is forgotten afterwards.
+
+        With a state dict and `low_cpu_mem_usage` nothing has values until that is loaded, the masks' bits neither.
+        """
         try:
             super().inject_adapter(
                 model,
@@ -133,9 +141,14 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
             )
         finally:
             self._targets = None
+        if low_cpu_mem_usage and state_dict is not None:
+            for layer in tuner_layers(model):
+                layer.bits_to_meta(adapter_name)
 
     def _prepare_adapter_config(self, peft_config: CoreRegionConfig, model_config: Any) -> CoreRegionConfig:  # noqa: ARG002 PEFT's
-        """Replace the name or recipe of a mask by the mask itself; called by PEFT."""
+        """Replace the name of a mask by the mask itself; called by PEFT."""
+        if peft_config.is_to_be_computed and not peft_config.inference_mode:
+            peft_config = self._own_copy(peft_config)
         if isinstance(peft_config.core_mask, str):
             peft_config.core_mask = sources.load_core_mask(peft_config.core_mask, peft_config.core_mask_revision)
         elif peft_config.core_mask is None and peft_config.method is None:
@@ -147,20 +160,47 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
 
     def _prepare_model(self, peft_config: CoreRegionConfig, model: nn.Module) -> None:
         """Check everything that could go wrong, before PEFT changes the first module; called by PEFT."""
-        targets = Targets.of(model, _known_mask(peft_config), base_check=peft_config.base_check)
-        if peft_config.method is not None:
-            peft_config.core_mask = sources.computed_core_mask(
-                model, method=peft_config.method, fraction=peft_config.fraction, seed=peft_config.mask_seed
-            )
-            peft_config.method = None
-            targets = Targets.of(model, peft_config.core_mask, base_check="off")
-        if peft_config.target_modules is None:
+        targets = Targets.of(model, _known_mask(peft_config), base_check=_base_check(peft_config))
+        _maybe_include_all_linear_layers(peft_config, model)
+        if peft_config.is_to_be_computed:
+            targets = self._with_computed_mask(peft_config, model, targets)
+        if peft_config.target_modules is None and not peft_config.target_parameters:
             matches = self._check_target_module_exists
             peft_config.target_modules = targets.all_covered(model, peft_config, matches)  # type: ignore[assignment]
-        _maybe_include_all_linear_layers(peft_config, model)
         targets.check_full_training(model, peft_config)
         targets.check_targets(model, peft_config, self._check_target_module_exists)
+        self._check_same_parameters(peft_config)
         self._targets = targets
+
+    def _with_computed_mask(self, peft_config: CoreRegionConfig, model: nn.Module, targets: Targets) -> Targets:
+        weights = targets.computed_over(model, peft_config, self._check_target_module_exists)
+        method: Any = peft_config.method
+        peft_config.core_mask = sources.computed_core_mask(
+            model, weights, method=method, fraction=peft_config.fraction, seed=peft_config.mask_seed
+        )
+        return Targets.of(model, peft_config.core_mask, base_check="off")
+
+    def _own_copy(self, peft_config: CoreRegionConfig) -> CoreRegionConfig:
+        """A copy that may hold the mask of this model, so that the given config serves other models, too."""
+        mine = copy.copy(peft_config)
+        for name, config in self.peft_config.items():
+            if config is peft_config:
+                self.peft_config[name] = mine
+        return mine
+
+    def _check_same_parameters(self, peft_config: CoreRegionConfig) -> None:
+        """Wrappers of parameters nest in a fixed order, so that their names in files fit together."""
+        wanted = set(peft_config.target_parameters or ())
+        for name, other in self.peft_config.items():
+            if (
+                other is not peft_config
+                and set(other.target_parameters or ()) != wanted
+                and (wanted or other.target_parameters)
+            ):
+                raise ConfigurationError(
+                    f"With target_parameters, all adapters must target the same set of parameters: {name!r} has "
+                    f"{other.target_parameters}, the new one {peft_config.target_parameters}."
+                )
 
     def _create_and_replace(  # noqa: PLR0917 PEFT's signature
         self,
@@ -170,19 +210,30 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        parameter_name: str | None = None,  # noqa: ARG002
+        parameter_name: str | None = None,
     ) -> None:
         """Give one module the adapter; called by PEFT."""
         if self._targets is None:
             raise InputError("Adapters are added with get_peft_model, add_adapter or load_adapter.")
-        core = self._targets.core(self._targets.name_of(current_key, target))
-        if isinstance(target, CoreRegionLinear):
-            target.update_layer(adapter_name, core, config=peft_config)
+        name = self._targets.name_of(current_key, target, parameter_name)
+        core = self._targets.core(name)
+        if isinstance(target, CoreRegionLayer) and target.holds(parameter_name):
+            target.update_layer(adapter_name, core, config=peft_config, key=current_key)
             return
-        layer = CoreRegionLinear(target, adapter_name, core, config=peft_config)
+        options: dict[str, Any] = {"config": peft_config, "key": current_key}
+        layer: nn.Module
+        if parameter_name is not None:
+            layer = ParamWrapper(target, adapter_name, core, parameter_name=parameter_name, **options)
+        else:
+            kind = CoreRegionEmbedding if isinstance(target, nn.Embedding) else CoreRegionLinear
+            layer = kind(target, adapter_name, core, is_tied=name in self._targets.tied, **options)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:  # noqa: ARG002
+        """Put a module in its place; called by PEFT. The layers have moved their adapters to the right device already."""
+        setattr(parent, child_name, new_module)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -200,9 +251,6 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
                     )
         return remapped
 
-    def _layers(self) -> list[CoreRegionLinear]:
-        return [module for module in self.model.modules() if isinstance(module, CoreRegionLinear)]
-
     def _mask_of(self, adapter_name: str) -> CoreMask:
         """The mask of an adapter; where the config only describes it, rebuilt from the layers' bits."""
         given = self.peft_config[adapter_name].core_mask
@@ -210,23 +258,12 @@ class CoreRegionModel(EditMethods, AdapterSaving, BaseTuner):  # type: ignore[mi
             return given
         names = {id(weight.parameter): name for name, weight in bare_weights(self.model).items()}
         planes = {
-            names[id(layer.base_layer.weight)]: PackedBits.from_bool(layer.core_mask(adapter_name))
-            for layer in self._layers()
+            names[id(layer.adapted)]: PackedBits.from_bool(layer.core_mask(adapter_name))
+            for layer in tuner_layers(self.model)
             if adapter_name in layer.core_region_mask
         }
         known = {key: value for key, value in given["provenance"].items() if key != "base_fingerprint"}
         return CoreMask(planes, provenance=Provenance.from_dict(known))
-
-
-def _united(left: CoreMask, right: CoreMask) -> CoreMask:
-    """The union of two masks of one model, which may cover different tensors."""
-    if left.shapes() == right.shapes():
-        return left | right
-    planes = {name: mask.packed(name) for mask in (right, left) for name in mask}
-    planes |= {name: left.packed(name) | right.packed(name) for name in left.keys() & right.keys()}
-    transposed = dict.fromkeys([*left.provenance.transposed, *right.provenance.transposed])
-    provenance = left.provenance.combined("|", right.provenance)
-    return CoreMask(planes, provenance=replace(provenance, transposed=tuple(transposed)))
 
 
 def _known_mask(config: CoreRegionConfig) -> CoreMask | None:
@@ -240,6 +277,11 @@ def _known_mask(config: CoreRegionConfig) -> CoreMask | None:
             stacklevel=2,
         )
     return None
+
+
+def _base_check(config: CoreRegionConfig) -> str:
+    """A computed mask is a control or a stand-in; on other weights it is worth a warning, no more."""
+    return "warn" if config.method is not None and config.base_check == "error" else config.base_check
 
 
 def _same_bits(present: Any, bits: Any) -> bool:

@@ -11,6 +11,7 @@ from peft.utils.peft_types import PeftType
 from hf_langcore.errors import ConfigurationError
 from hf_langcore.tuner.config import METHOD, CoreRegionConfig
 from hf_langcore.tuner.model import CoreRegionModel
+from hf_langcore.tuner.reporting import say_how_many_are_protected
 
 
 def register() -> None:
@@ -20,6 +21,7 @@ def register() -> None:
         ConfigurationError: PEFT has another method of this name.
     """
     member = ensure_peft_type()
+    say_how_many_are_protected()
     known = PEFT_TYPE_TO_CONFIG_MAPPING.get(member)
     if known is None:
         register_peft_method(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import nn
 
-from hf_langcore.architecture import decoder_weights
+from hf_langcore.architecture import Weight
 from hf_langcore.binding import provenance_of
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, InputError
 from hf_langcore.masks import CoreMask
@@ -78,16 +79,18 @@ def saved_core_mask(
     return core_mask
 
 
-def computed_core_mask(model: nn.Module, *, method: str, fraction: float, seed: int) -> CoreMask:
-    """A mask over all decoder-layer weights, from the weights alone.
+def computed_core_mask(
+    model: nn.Module, weights: Mapping[str, Weight], *, method: str, fraction: float, seed: int
+) -> CoreMask:
+    """A mask from the weights alone.
 
     Args:
         model: The model, bare or wrapped.
+        weights: Those of its weights that the mask is to cover.
         method: "magnitude" takes the largest weights of every tensor, "random" any.
         fraction: Share of every tensor, strictly between 0 and 1.
         seed: For "random".
     """
-    weights = decoder_weights(model)
     which = "random" if method == "random" else "top"
     # One tensor at a time: absolute values of a whole model would be a second copy of it.
     planes = {
@@ -98,6 +101,17 @@ def computed_core_mask(model: nn.Module, *, method: str, fraction: float, seed: 
     }
     provenance = provenance_of(model, weights, method=method)
     return CoreMask(planes, provenance=provenance.selected(which=which, fraction=fraction, seed=seed))
+
+
+def united(left: CoreMask, right: CoreMask) -> CoreMask:
+    """The union of two masks of one model, which may cover different tensors."""
+    if left.shapes() == right.shapes():
+        return left | right
+    planes = {name: mask.packed(name) for mask in (right, left) for name in mask}
+    planes |= {name: left.packed(name) | right.packed(name) for name in left.keys() & right.keys()}
+    transposed = dict.fromkeys([*left.provenance.transposed, *right.provenance.transposed])
+    provenance = left.provenance.combined("|", right.provenance)
+    return CoreMask(planes, provenance=replace(provenance, transposed=tuple(transposed)))
 
 
 def describe(core_mask: CoreMask) -> dict[str, Any]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import resolve_quantization_backend
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
+from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
-from hf_langcore.architecture import aliases, bare_weights
+from hf_langcore.architecture import Weight, aliases, bare_weights, decoder_weights
 from hf_langcore.binding import bind
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, PackedBits
@@ -32,12 +35,15 @@ class Targets:
     """A model's weights and the core mask that an adapter has to respect.
 
     Attributes:
-        core_mask: The mask, or None where its bits come with the adapter's weights.
+        core_mask: The mask, or None where it is not known: its bits come with the adapter's weights, or it is computed
+            from the weights of the targets.
+        weights: The model's weights by name.
         names: id of a parameter -> its name in the bare model.
         tied: Names of parameters that are used in two places.
     """
 
     core_mask: CoreMask | None
+    weights: Mapping[str, Weight]
     names: Mapping[int, str]
     tied: frozenset[str]
 
@@ -60,36 +66,50 @@ class Targets:
             bind(model, core_mask, base_check=base_check if has_values else "off")
         return cls(
             core_mask,
+            weights,
             {id(weight.parameter): name for name, weight in weights.items()},
             frozenset(aliases(model).values()),
         )
 
-    def name_of(self, key: str, module: nn.Module) -> str:
-        """Name of the weight of a targeted module.
+    def name_of(self, key: str, module: nn.Module, parameter_name: str | None = None) -> str:
+        """Name of the weight of a target.
 
         Args:
-            key: The module's name, for messages.
+            key: The target's name, for messages.
             module: The module, bare or with adapters of this method.
+            parameter_name: Of the module's parameter, where one is targeted by itself.
 
         Raises:
-            UnsupportedModelError: It is no linear layer with ordinary weights of its own.
+            UnsupportedModelError: It is nothing that can be adapted.
             CoreMaskMismatchError: The mask does not cover it.
         """
-        weight = _linear_weight(key, module)
-        name = self.names.get(id(weight), f"{key}.weight")
-        if name in self.tied:
-            raise UnsupportedModelError(
-                f"Module {key!r} cannot be adapted: its weight {name!r} is used in two places, so a change for one would "
-                "change the other. Leave it out of target_modules, or load the model with tie_word_embeddings=False."
-            )
+        if parameter_name is None:
+            weight, default = _weight_of(key, module), f"{key}.weight"
+        else:
+            weight, default = _stored(_innermost(module), parameter_name), key
+        name = self.names.get(id(weight), default)
         if self.core_mask is not None and name not in self.core_mask:
             raise CoreMaskMismatchError(
-                f"Module {key!r} is targeted, but the mask does not cover its weight {name!r}, so nobody knows what is "
+                f"{key!r} is targeted, but the mask does not cover its weight {name!r}, so nobody knows what is "
                 f"core there. It covers {len(self.core_mask)} tensors, such as {next(iter(self.core_mask))!r}. Leave "
                 "target_modules out to adapt all linear layers that the mask covers, or exclude the module with "
                 "exclude_modules."
             )
         return name
+
+    def computed_over(self, model: nn.Module, config: CoreRegionConfig, matches: Matches) -> dict[str, Weight]:
+        """The weights over which a mask is computed: all targets and, in a transformers model, the decoder layers.
+
+        Other modules may have lists of layers, too, but nobody says what these are.
+
+        Raises:
+            UnsupportedModelError: A target cannot be adapted, or the model has neither decoder layers nor targets.
+        """
+        targets = [self.name_of(key, module) for key, module in _targeted(model, config, matches)]
+        targets += [self.name_of(key, module, name) for key, module, name in _targeted_parameters(model, config)]
+        is_transformer = hasattr(getattr(model, "config", None), "model_type")
+        chosen = decoder_weights(model) if is_transformer or not targets else {}
+        return chosen | {name: self.weights[name] for name in targets if name in self.weights}
 
     def core(self, name: str) -> PackedBits | None:
         """The core of one weight; None where the mask's bits are not known yet."""
@@ -112,7 +132,7 @@ class Targets:
         head = getattr(model, "get_output_embeddings", lambda: None)()
         covered = [
             key
-            for key, module in _adaptable_modules(model)
+            for key, module in _linear_modules(model)
             if module is not head and self.names.get(id(_base_layer(module).weight), "") in self.core_mask
         ]
         by_ending = copy.copy(config)
@@ -132,13 +152,21 @@ class Targets:
 
         Raises:
             NoTargetError: Nothing is targeted.
-            UnsupportedModelError: A target is no linear layer.
+            UnsupportedModelError: A target cannot be adapted.
             CoreMaskMismatchError: A target is not covered.
         """
-        targeted = [(key, module) for key, module in _outside_tuner_layers(model) if matches(config, key)]
-        for key, module in targeted:
+        modules = _targeted(model, config, matches)
+        for key, module in modules:
             self.name_of(key, module)
-        if not targeted:
+        parameters = _targeted_parameters(model, config)
+        for key, module, name in parameters:
+            self.name_of(key, module, name)
+        if not modules and not parameters and not config.target_modules:
+            raise NoTargetError(
+                "No `target_modules` passed but also no `target_parameters` found. Please check the values for these "
+                f"arguments. target_parameters is {config.target_parameters}."
+            )
+        if not modules and not parameters:
             raise NoTargetError(
                 f"Target modules {config.target_modules} not found in the base model. Please check the target modules "
                 f"and try again. exclude_modules={config.exclude_modules}, layers_to_transform="
@@ -147,51 +175,107 @@ class Targets:
             )
 
     def check_full_training(self, model: nn.Module, config: CoreRegionConfig) -> None:
-        """Refuse `modules_to_save` and trainable tokens that contain core weights.
+        """Refuse `modules_to_save` and trainable tokens that contain core weights, or warn where the config allows it.
 
         Raises:
-            ConfigurationError: They do.
+            ConfigurationError: They do, and the config does not allow it.
         """
-        if self.core_mask is None:
-            return  # was checked when the adapter was made
-        endings = tuple(config.modules_to_save or ())
-        for key, module in _ending_with(model, endings):
-            for parameter in module.parameters():
-                self._require_no_core(f"modules_to_save trains {key!r}", parameter, rows=None)
-        for key, module, rows in _trained_tokens(model, config):
-            self._require_no_core(f"trainable_token_indices trains rows of {key!r}", _base_layer(module).weight, rows)
-
-    def _require_no_core(self, what: str, parameter: object, rows: list[int] | None) -> None:
-        name = self.names.get(id(parameter), "")
-        if self.core_mask is None or name not in self.core_mask:
-            return
-        core = self.core_mask[name]
-        count = int((core if rows is None else core[rows]).sum())
-        if count:
+        found = list(self._core_trained_in_full(model, config))
+        if found and config.allow_core_changes:
+            warnings.warn(
+                f"Core weights will change, as allow_core_changes=True says: {'; '.join(found)}.", stacklevel=2
+            )
+        elif found:
             raise ConfigurationError(
-                f"{what} in full, but {count:,} of the weights in {name!r} are core and would change. Leave it out, or "
-                "use a mask that does not cover this tensor."
+                f"Core weights would change: {'; '.join(found)}. Leave these out, use a mask that does not cover the "
+                "tensors, or accept the change with allow_core_changes=True."
             )
 
+    def _core_trained_in_full(self, model: nn.Module, config: CoreRegionConfig) -> Iterator[str]:
+        for key, module in _ending_with(model, config.modules_to_save or ()):
+            for parameter in module.parameters():
+                yield from self._core_in(f"modules_to_save trains {key!r} in full", parameter, rows=None)
+        for key, module, rows in _trained_tokens(model, config):
+            weight = _base_layer(module).weight
+            yield from self._core_in(f"trainable_token_indices trains rows of {key!r} in full", weight, rows)
 
-def _linear_weight(key: str, module: nn.Module) -> torch.Tensor:
+    def _core_in(self, what: str, parameter: object, rows: list[int] | None) -> Iterator[str]:
+        name = self.names.get(id(parameter), "")
+        if self.core_mask is not None and name in self.core_mask:
+            core = self.core_mask[name]
+            count = int((core if rows is None else core[rows]).sum())
+            if count:
+                yield f"{what}, but {count:,} of the weights in {name!r} are core"
+
+
+def _weight_of(key: str, module: nn.Module) -> torch.Tensor:
     base = _base_layer(module)
-    if isinstance(module, BaseTunerLayer) and isinstance(base, BaseTunerLayer):
+    if isinstance(base, BaseTunerLayer):
         raise UnsupportedModelError(
             f"Module {key!r} carries adapters of two PEFT methods. Unload the other adapters before adding this one."
         )
-    if not isinstance(base, (nn.Linear, Conv1D)):
+    if not isinstance(base, (nn.Linear, Conv1D, nn.Embedding)) and not is_quantized_linear(base):
         raise UnsupportedModelError(
-            f"Target module {key!r} is a {type(base).__name__}, which is not supported: CORE_REGION adapts nn.Linear "
-            "and transformers' Conv1D. Leave it out of target_modules, or name the linear layers in it."
+            f"Target module {key!r} is a {type(base).__name__}, which is not supported: CORE_REGION adapts nn.Linear, "
+            "transformers' Conv1D, nn.Embedding and quantised linear layers, and single matrices by target_parameters. "
+            "Leave it out of target_modules, or name the linear layers in it."
         )
     weight: torch.Tensor = base.weight
-    if not weight.dtype.is_floating_point:
+    if not weight.dtype.is_floating_point and not is_quantized_linear(base):
         raise UnsupportedModelError(
-            f"Target module {key!r} has quantised weights ({weight.dtype}): a merge could not keep the core exact. Load "
-            "the model in bfloat16 or float32."
+            f"Target module {key!r} has weights of dtype {weight.dtype}, and no quantisation library that PEFT knows has "
+            "made them. Load the model in bfloat16 or float32."
         )
     return weight
+
+
+def is_quantized_linear(module: nn.Module) -> bool:
+    """Whether the module is a linear layer of a quantisation library that PEFT knows."""
+    backend = resolve_quantization_backend(module)
+    return backend is not None and backend.layer_type == "linear"
+
+
+def _targeted(model: nn.Module, config: CoreRegionConfig, matches: Matches) -> list[tuple[str, nn.Module]]:
+    """Modules that `target_modules` names; with `target_parameters` alone there are none."""
+    if config.target_modules is None and not config.target_parameters:
+        return []
+    return [(key, module) for key, module in _outside_tuner_layers(model) if matches(config, key)]
+
+
+def _targeted_parameters(model: nn.Module, config: CoreRegionConfig) -> list[tuple[str, nn.Module, str]]:
+    """What `target_parameters` names, by PEFT's rule: (full name, module, name in the module)."""
+    wanted = config.target_parameters or ()
+    for name, _ in model.named_parameters(recurse=False):
+        if name in wanted:
+            raise UnsupportedModelError(
+                f"Targeting an nn.Parameter on the top-level module is not supported (parameter '{name}')."
+            )
+    return [
+        (f"{key}.{name}", module, name)
+        for key, module in _outside_tuner_layers(model)
+        for name in _own_parameters(_innermost(module))
+        if any(f"{key}.{name}".endswith(f".{ending}") or f"{key}.{name}" == ending for ending in wanted)
+    ]
+
+
+def _own_parameters(module: nn.Module) -> list[str]:
+    """Names of a module's own parameters, parametrised ones included."""
+    names = [name for name, _ in module.named_parameters(recurse=False)]
+    return [*names, *module.parametrizations] if parametrize.is_parametrized(module) else names  # type: ignore[misc]
+
+
+def _stored(module: nn.Module, name: str) -> Any:
+    """The parameter itself, where a parametrisation computes from it what its name reads as."""
+    if parametrize.is_parametrized(module, name):
+        return module.parametrizations[name].original  # type: ignore[index,union-attr]
+    return getattr(module, name)
+
+
+def _innermost(module: nn.Module) -> nn.Module:
+    """The module inside all wrappers of this method."""
+    while _is_ours(module):
+        module = module.base_layer  # type: ignore[assignment]
+    return module
 
 
 def _base_layer(module: nn.Module) -> Any:
@@ -212,9 +296,10 @@ def _outside_tuner_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             layer = key if isinstance(module, BaseTunerLayer) else ""
 
 
-def _adaptable_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _linear_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for key, module in _outside_tuner_layers(model):
-        if isinstance(_base_layer(module), (nn.Linear, Conv1D)):
+        base = _base_layer(module)
+        if isinstance(base, (nn.Linear, Conv1D)) or is_quantized_linear(base):
             yield key, module
 
 

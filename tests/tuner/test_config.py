@@ -50,7 +50,11 @@ def test_defaults_are_those_of_lora() -> None:
         ({"core_mask": {"w": torch.tensor([True])}}, InputError, "CoreMask\\(\\{name: tensor\\}\\)"),
         ({"core_mask": 3}, InputError, "got int"),
         ({"target_modules": "all-linear", "layers_to_transform": [0]}, ConfigurationError, "already says which"),
-        ({"target_modules": ["q_proj"], "layers_pattern": "layers"}, ConfigurationError, "needs layers_to_transform"),
+        (
+            {"target_modules": ["q_proj"], "layers_pattern": "layers"},
+            ConfigurationError,
+            "`layers_to_transform` must also be specified",
+        ),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:

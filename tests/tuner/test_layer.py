@@ -128,7 +128,7 @@ def test_merged_weight_is_the_sum_in_float32(kind: str, rank: int) -> None:
     base: Any = _base(kind, torch.bfloat16)
     core = _core(base)
     layer = _layer(base, core, r=rank)
-    change = layer._change("default", torch.float32).detach()
+    change = layer._change(["default"], torch.float32).on(None).detach()
     expected = torch.where(core, base.weight, (base.weight.float() + change).bfloat16())
     layer.merge()
     assert torch.equal(base.weight, expected)
@@ -242,7 +242,7 @@ def test_adapters_that_act_together_keep_off_the_union() -> None:
     layer = _two(core_a, core_b, base)
     layer.set_adapter(["a", "b"])
     union = core_a | core_b
-    change = sum(layer._change(name, torch.float32).detach() for name in ("a", "b"))
+    change = layer._change(["a", "b"], torch.float32).on(None).detach()
     expected = torch.where(union, base.weight, base.weight + change).detach()
     x = torch.randn(3, IN)
     torch.testing.assert_close(layer(x), x @ expected.T + base.bias)

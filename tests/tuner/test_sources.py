@@ -129,7 +129,7 @@ def test_an_adapter_without_mask_files_keeps_its_description(
 @pytest.mark.parametrize("method, which", [("magnitude", "top"), ("random", "random")])
 def test_masks_from_weights(llama: Any, method: str, which: str) -> None:
     """The mask covers every decoder-layer weight, has the right size, and says whose weights it was made from."""
-    mask = sources.computed_core_mask(llama, method=method, fraction=0.1, seed=3)
+    mask = sources.computed_core_mask(llama, decoder_weights(llama), method=method, fraction=0.1, seed=3)
     weights = decoder_weights(llama)
     assert set(mask) == set(weights)
     assert all(mask.count(name) == int(0.1 * weight.parameter.numel()) for name, weight in weights.items())
@@ -141,7 +141,7 @@ def test_masks_from_weights(llama: Any, method: str, which: str) -> None:
 
 def test_magnitude_takes_the_largest(llama: Any) -> None:
     """Every chosen weight is at least as large as every other of its tensor."""
-    mask = sources.computed_core_mask(llama, method="magnitude", fraction=0.1, seed=0)
+    mask = sources.computed_core_mask(llama, decoder_weights(llama), method="magnitude", fraction=0.1, seed=0)
     name = "model.layers.0.mlp.up_proj.weight"
     values = decoder_weights(llama)[name].parameter.detach().abs()
     assert values[mask[name]].min() >= values[~mask[name]].max()
@@ -149,5 +149,8 @@ def test_magnitude_takes_the_largest(llama: Any) -> None:
 
 def test_random_depends_on_the_seed_only(llama: Any) -> None:
     """The same seed gives the same mask, another seed another one."""
-    masks = [sources.computed_core_mask(llama, method="random", fraction=0.1, seed=seed) for seed in (1, 1, 2)]
+    masks = [
+        sources.computed_core_mask(llama, decoder_weights(llama), method="random", fraction=0.1, seed=seed)
+        for seed in (1, 1, 2)
+    ]
     assert masks[0] == masks[1] != masks[2]
