@@ -119,9 +119,9 @@ def _covered(model: nn.Module, core_mask: CoreMask) -> dict[str, Weight]:
             f"{type(unwrap(model)).__name__}, the first is {missing[0]!r}. {_origin(core_mask)}"
         )
     for name, shape in core_mask.shapes().items():
-        if tuple(weights[name].parameter.shape) != shape:
+        if weights[name].shape != shape:
             raise CoreMaskMismatchError(
-                f"The mask does not fit the model: {name!r} has shape {tuple(weights[name].parameter.shape)}, "
+                f"The mask does not fit the model: {name!r} has shape {weights[name].shape}, "
                 f"the mask {shape}. {_origin(core_mask)}"
             )
     return {name: weights[name] for name in core_mask}
@@ -137,7 +137,17 @@ def _other_weights(
     """What is wrong with the weights, or None where they are those of the mask or derived from them."""
     expected = core_mask.provenance.base_fingerprint
     config = getattr(unwrap(model), "config", None)
-    if expected is None or expected.total in (getattr(config, LINEAGE_ATTRIBUTE, None) or []):
+    if expected is not None and expected.total in (getattr(config, LINEAGE_ATTRIBUTE, None) or []):
+        return None
+    wanted, found = core_mask.provenance.base_revision, getattr(config, "_commit_hash", None)
+    if wanted and found and wanted != found:
+        # A fingerprint samples the weights, so that it cannot vouch for another revision.
+        return (
+            f"The mask was found on revision {wanted} of {core_mask.provenance.base_model!r}, the model is of revision "
+            f"{found}. Load the model with revision={wanted!r}, or, if the two differ in other files than the weights, pass "
+            'base_check="warn" or "off".'
+        )
+    if expected is None:
         return None
     if not all(weight.parameter.dtype.is_floating_point for weight in weights.values()):
         return _other_repository(model, core_mask)

@@ -121,6 +121,19 @@ def test_masks_without_a_fingerprint_fit_by_shape(core_mask: CoreMask, trained: 
     assert bind(trained, CoreMask(core_mask)).keys() == core_mask.keys()
 
 
+def test_another_revision_is_an_error(core_mask: CoreMask, llama: Any) -> None:
+    """Also where the sampled weights agree; an unknown revision is not another one."""
+    llama.config._commit_hash = "b" * 40
+    with pytest.raises(CoreMaskMismatchError, match=f"revision='{'a' * 40}'"):
+        bind(llama, core_mask)
+    with pytest.warns(UserWarning, match="the model is of revision b"):
+        bind(llama, core_mask, base_check="warn")
+    bind(llama, core_mask, base_check="off")
+    for known in ("a" * 40, None):
+        llama.config._commit_hash = known
+        bind(llama, core_mask)
+
+
 @pytest.mark.parametrize("base_check", ["ignore", "", None, True])
 def test_unknown_checks_are_refused(core_mask: CoreMask, llama: Any, base_check: Any) -> None:
     """The message lists the three."""

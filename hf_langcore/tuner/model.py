@@ -160,6 +160,8 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
 
     def _prepare_model(self, peft_config: CoreRegionConfig, model: nn.Module) -> None:
         """Check everything that could go wrong, before PEFT changes the first module; called by PEFT."""
+        if isinstance(peft_config.core_mask, CoreMask):
+            peft_config.core_mask = sources.in_todays_names(peft_config.core_mask, model)
         targets = Targets.of(model, _known_mask(peft_config), base_check=_base_check(peft_config))
         _maybe_include_all_linear_layers(peft_config, model)
         if peft_config.is_to_be_computed:

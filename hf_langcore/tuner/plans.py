@@ -82,7 +82,7 @@ def choose(situation: Situation, core: LayerCore) -> Plan:
     size = math.prod(situation.shape)
     if size < SMALL_WEIGHT and size * situation.tokens < SMALL_PRODUCT:
         return Plan("added", "dense")  # closest to LoRA, number by number, wherever the layer runs
-    if torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled() or _is_captured():
         return by_rule(situation)
     if situation not in _chosen:
         _chosen[situation] = _measured(situation, core)
@@ -152,14 +152,19 @@ def _seconds(situation: Situation, core: LayerCore, plan: Plan) -> float:
     """Median time of one forward and, where gradients are wanted, one backward pass."""
     rows, columns = situation.shape
     inputs, outputs = (rows, columns) if situation.transposed else (columns, rows)
-    options = {"dtype": situation.dtype, "device": situation.device}
+    # A generator of its own: the user's random numbers must not depend on whether something was measured.
+    generator = torch.Generator(situation.device).manual_seed(0)
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=situation.dtype, device=situation.device)
+
     trains = situation.trains
-    x = torch.randn(situation.tokens, inputs, **options).requires_grad_(trains)  # type: ignore[call-overload]
-    left = torch.randn(rows, situation.rank, **options).requires_grad_(trains)  # type: ignore[call-overload]
-    right = torch.randn(situation.rank, columns, **options).requires_grad_(trains)  # type: ignore[call-overload]
-    weight = torch.randn(rows, columns, **options) if plan.forward == "merged" else None  # type: ignore[call-overload]
-    base = None if weight is not None else torch.randn(rows, columns, **options)  # type: ignore[call-overload]
-    grad = torch.ones(situation.tokens, outputs, **options) if trains else None  # type: ignore[call-overload]
+    x, left, right = numbers(situation.tokens, inputs), numbers(rows, situation.rank), numbers(situation.rank, columns)
+    for part in (x, left, right):
+        part.requires_grad_(trains)
+    stored = numbers(rows, columns)
+    weight, base = (stored, None) if plan.forward == "merged" else (None, stored)
+    grad = numbers(situation.tokens, outputs) if trains else None
     times = []
     for _ in range(_REPEATS + 1):
         _wait(situation.device)
@@ -176,6 +181,11 @@ def _seconds(situation: Situation, core: LayerCore, plan: Plan) -> float:
         _wait(situation.device)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
+
+
+def _is_captured() -> bool:
+    """Whether a CUDA graph is being recorded: nothing may wait for the device then."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _wait(device: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import nn
 
-from hf_langcore.architecture import Weight
+from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.binding import provenance_of
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, InputError
 from hf_langcore.masks import CoreMask
@@ -112,6 +113,37 @@ def united(left: CoreMask, right: CoreMask) -> CoreMask:
     transposed = dict.fromkeys([*left.provenance.transposed, *right.provenance.transposed])
     provenance = left.provenance.combined("|", right.provenance)
     return CoreMask(planes, provenance=replace(provenance, transposed=tuple(transposed)))
+
+
+def in_todays_names(core_mask: CoreMask, model: nn.Module) -> CoreMask:
+    """A mask under the names that the model's parameters have now, where transformers has renamed them since.
+
+    Args:
+        core_mask: The mask, perhaps under old names.
+        model: A model; transformers keeps the rules (pattern -> replacement) as its `_checkpoint_conversion_mapping`.
+
+    Returns:
+        The mask itself where its names fit already. A renamed one has no fingerprint, which holds names, too.
+    """
+    rules = getattr(model, "_checkpoint_conversion_mapping", None) or {}
+    present = bare_weights(model)
+    if not rules or all(name in present for name in core_mask):
+        return core_mask
+    names = {name: _renamed(name, rules) for name in core_mask}
+    if not all(name in present for name in names.values()):
+        return core_mask
+    transposed = tuple(names.get(name, name) for name in core_mask.provenance.transposed)
+    provenance = replace(core_mask.provenance, base_fingerprint=None, transposed=transposed)
+    return CoreMask({names[name]: core_mask.packed(name) for name in core_mask}, provenance=provenance)
+
+
+def _renamed(name: str, rules: Mapping[str, str]) -> str:
+    """By the first rule that applies, as transformers and PEFT do it."""
+    for pattern, replacement in rules.items():
+        new, count = re.subn(pattern, replacement, name)
+        if count:
+            return new
+    return name
 
 
 def describe(core_mask: CoreMask) -> dict[str, Any]:

@@ -129,6 +129,17 @@ def test_the_clock_runs_every_way(options: dict[str, bool]) -> None:
     assert chosen.backward in backward
 
 
+def test_measuring_leaves_the_random_numbers_alone() -> None:
+    """What a seed gives does not depend on whether something was measured in between."""
+    core = _core()
+    situation = replace(_situation(core), tokens=64)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    plans._measured(situation, core)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_few_tokens_leave_the_weight_alone() -> None:
     """For a single token the whole weight is too much work, so generation corrects the base layer's output."""
     core = _core()

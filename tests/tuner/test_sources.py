@@ -154,3 +154,16 @@ def test_random_depends_on_the_seed_only(llama: Any) -> None:
         for seed in (1, 1, 2)
     ]
     assert masks[0] == masks[1] != masks[2]
+
+
+def test_renamed_parameters_are_found(llama: Any, make_mask: Any) -> None:
+    """A mask from before transformers renamed a model's parameters fits by the model's own rules, bit for bit."""
+    mask = make_mask(llama)
+    old = CoreMask({name.removeprefix("model."): mask.packed(name) for name in mask}, provenance=mask.provenance)
+    assert sources.in_todays_names(old, llama) is old
+    llama._checkpoint_conversion_mapping = {"^layers": "model.layers"}
+    renamed = sources.in_todays_names(old, llama)
+    assert renamed == mask
+    assert sources.in_todays_names(mask, llama) is mask
+    llama._checkpoint_conversion_mapping = {"^layers": "somewhere.layers"}
+    assert sources.in_todays_names(old, llama) is old
