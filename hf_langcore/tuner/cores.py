@@ -89,7 +89,7 @@ class LayerCore:
     def rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """The rows of a matrix's mask that tokens stand for: boolean, (*tokens.shape, columns)."""
         columns = torch.arange(self.shape[1], device=tokens.device)
-        positions = tokens.unsqueeze(-1) * self.shape[1] + columns
+        positions = tokens.long().unsqueeze(-1) * self.shape[1] + columns
         return ((self.packed[positions >> 3] >> (positions & 7)) & 1).bool()
 
     def to(self, device: torch.device) -> LayerCore:

@@ -94,6 +94,11 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         parameter: torch.Tensor = getattr(self.get_base_layer(), self.parameter_name)
         return parameter
 
+    @property
+    def stored(self) -> torch.Tensor:
+        """The base value of the parameter, also while adapters are merged into it."""
+        return self.adapted if self._weight_before_merge is None else self._weight_before_merge
+
     def holds(self, parameter_name: str | None) -> bool:
         """Whether a further adapter of this target belongs here: None stands for the module as a whole."""
         return parameter_name is None
@@ -295,6 +300,14 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
                 f"{self.parameter_name!r} is computed by a parametrisation, so there is no stored value to merge into. "
                 "Remove the parametrisation first (torch.nn.utils.parametrize.remove_parametrizations)."
             )
+        self.require_unquantized()
+
+    def require_unquantized(self) -> None:
+        """Refuse to merge into quantised weights.
+
+        Raises:
+            QuantizedMergeError: They are.
+        """
         if self.quantization_backend is not None:
             raise QuantizedMergeError(
                 f"Cannot merge into {self.quantization_backend.backend_name} weights: quantising the sum again would "

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import resolve_quantization_backend
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 from torch.nn.utils import parametrize
@@ -21,6 +20,7 @@ from hf_langcore.binding import bind
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
+from hf_langcore.tuner.dequantizing import is_quantized_linear
 
 Matches = Callable[[CoreRegionConfig, str], Any]
 """PEFT's rule: does this config target the module of this name?"""
@@ -87,6 +87,7 @@ class Targets:
             weight, default = _weight_of(key, module), f"{key}.weight"
         else:
             weight, default = _stored(_innermost(module), parameter_name), key
+            _require_plain(key, _innermost(module))
         name = self.names.get(id(weight), default)
         if self.core_mask is not None and name not in self.core_mask:
             raise CoreMaskMismatchError(
@@ -108,7 +109,7 @@ class Targets:
         targets = [self.name_of(key, module) for key, module in _targeted(model, config, matches)]
         targets += [self.name_of(key, module, name) for key, module, name in _targeted_parameters(model, config)]
         is_transformer = hasattr(getattr(model, "config", None), "model_type")
-        chosen = decoder_weights(model) if is_transformer or not targets else {}
+        chosen = decoder_weights(model, quantized=True) if is_transformer or not targets else {}
         return chosen | {name: self.weights[name] for name in targets if name in self.weights}
 
     def core(self, name: str) -> PackedBits | None:
@@ -159,8 +160,15 @@ class Targets:
         for key, module in modules:
             self.name_of(key, module)
         parameters = _targeted_parameters(model, config)
+        as_modules = {id(_innermost(module)) for _, module in modules}
         for key, module, name in parameters:
             self.name_of(key, module, name)
+            if id(_innermost(module)) in as_modules:
+                raise ConfigurationError(
+                    f"Trying to wrap an `nn.Parameter` of layer {key.rpartition('.')[0]!r} of type "
+                    f"{type(_innermost(module)).__name__}, which is not a valid target. Make sure that this layer is not "
+                    "also targeted with `target_modules`."
+                )
         if not modules and not parameters and not config.target_modules:
             raise NoTargetError(
                 "No `target_modules` passed but also no `target_parameters` found. Please check the values for these "
@@ -179,7 +187,9 @@ class Targets:
 
         Raises:
             ConfigurationError: They do, and the config does not allow it.
+            UnsupportedModelError: They are quantised.
         """
+        _require_trainable(model, config)
         found = list(self._core_trained_in_full(model, config))
         if found and config.allow_core_changes:
             warnings.warn(
@@ -220,6 +230,15 @@ def _weight_of(key: str, module: nn.Module) -> torch.Tensor:
             "transformers' Conv1D, nn.Embedding and quantised linear layers, and single matrices by target_parameters. "
             "Leave it out of target_modules, or name the linear layers in it."
         )
+    if (
+        isinstance(base, nn.Embedding)
+        and type(base).forward is not nn.Embedding.forward
+        and not hasattr(base, "embed_scale")
+    ):
+        raise UnsupportedModelError(
+            f"Target module {key!r} is a {type(base).__name__}, which looks its rows up in its own way. Name its weight in "
+            f"target_parameters instead: [{key + '.weight'!r}]."
+        )
     weight: torch.Tensor = base.weight
     if not weight.dtype.is_floating_point and not is_quantized_linear(base):
         raise UnsupportedModelError(
@@ -229,10 +248,21 @@ def _weight_of(key: str, module: nn.Module) -> torch.Tensor:
     return weight
 
 
-def is_quantized_linear(module: nn.Module) -> bool:
-    """Whether the module is a linear layer of a quantisation library that PEFT knows."""
-    backend = resolve_quantization_backend(module)
-    return backend is not None and backend.layer_type == "linear"
+def _require_plain(key: str, module: nn.Module) -> None:
+    if is_quantized_linear(module):
+        raise UnsupportedModelError(
+            f"target_parameters names {key!r}, which is quantised: nothing but its layer knows how to compute with it. Name "
+            "the layer in target_modules."
+        )
+
+
+def _require_trainable(model: nn.Module, config: CoreRegionConfig) -> None:
+    for key, module in _ending_with(model, config.modules_to_save or ()):
+        if any(is_quantized_linear(inner) for inner in module.modules()):
+            raise UnsupportedModelError(
+                f"modules_to_save trains {key!r} in full, but its weights are quantised and take no gradients. Name it in "
+                "target_modules (r=0 makes the change dense), or keep it out of quantisation (llm_int8_skip_modules)."
+            )
 
 
 def _targeted(model: nn.Module, config: CoreRegionConfig, matches: Matches) -> list[tuple[str, nn.Module]]:
