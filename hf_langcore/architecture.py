@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -48,10 +48,26 @@ class Weight:
     is_shadowed: bool = False
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the checkpoint, and so in masks; a quantisation library may hold the weight packed or transposed."""
+        packed = _quantization_state(self.parameter)
+        shape = tuple(self.parameter.shape if packed is None else packed.shape)
+        return shape[::-1] if self.is_transposed and self.is_quantized else shape
+
+    @property
+    def is_quantized(self) -> bool:
+        """True where the parameter holds codes, whose values only the quantisation library can tell."""
+        dtype = self.parameter.dtype
+        is_code = not dtype.is_floating_point or dtype.itemsize < _SMALLEST_ITEM
+        return is_code or _quantization_state(self.parameter) is not None  # codes may be packed into floats, too
+
+    @property
     def is_transposed(self) -> bool:
         """True for GPT-2's Conv1D, which stores (in, out) where nn.Linear stores (out, in)."""
         is_matrix = self.parameter.dim() == _MATRIX
-        return is_matrix and any(base.__name__ == "Conv1D" for base in type(self.owner).__mro__)
+        # transformers notes what a quantised layer was before.
+        kind = getattr(self.owner, "source_cls", type(self.owner))
+        return is_matrix and any(base.__name__ == "Conv1D" for base in getattr(kind, "__mro__", ()))
 
     @property
     def gain_offset(self) -> float:
@@ -103,7 +119,9 @@ def aliases(model: nn.Module) -> dict[str, str]:
     return second
 
 
-def decoder_weights(model: nn.Module, *, include: Extra | Iterable[Extra] = ()) -> dict[str, Weight]:
+def decoder_weights(
+    model: nn.Module, *, include: Extra | Iterable[Extra] = (), quantized: bool = False
+) -> dict[str, Weight]:
     """The weights in which a core is looked for: every parameter of the decoder layers.
 
     As in the published code these are all tensors of the repeated layers, norms and biases included; never
@@ -112,6 +130,7 @@ def decoder_weights(model: nn.Module, *, include: Extra | Iterable[Extra] = ()) 
     Args:
         model: A causal LM, bare or wrapped.
         include: "embeddings", "lm_head" or both.
+        quantized: Accept quantised weights, for callers that can do without their values or know how to get them.
 
     Raises:
         UnsupportedModelError: No decoder layers were found, weights are quantised or on the meta device, or
@@ -125,7 +144,9 @@ def decoder_weights(model: nn.Module, *, include: Extra | Iterable[Extra] = ()) 
         weight = _embedding_weight(bare, weights, extra)
         chosen[weight.name] = weight
     for weight in chosen.values():
-        require_editable(weight)
+        _require_values(weight)
+        if not quantized:
+            require_editable(weight)
     return chosen
 
 
@@ -161,17 +182,25 @@ def require_editable(weight: Weight) -> None:
     Raises:
         UnsupportedModelError: The parameter is quantised or on the meta device.
     """
+    _require_values(weight)
+    if weight.is_quantized:
+        raise UnsupportedModelError(
+            f"{weight.name!r} has dtype {weight.parameter.dtype}: it is quantised, so single weights cannot be read "
+            "or changed exactly. Load the model without a quantization_config (torch_dtype float32 or bfloat16)."
+        )
+
+
+def _require_values(weight: Weight) -> None:
     if weight.parameter.device.type == "meta":
         raise UnsupportedModelError(
             f"{weight.name!r} is on the meta device: it has no values. Load the weights first "
             "(without `device_map='meta'`; models that are offloaded to disk cannot be used)."
         )
-    dtype = weight.parameter.dtype
-    if not dtype.is_floating_point or dtype.itemsize < _SMALLEST_ITEM:
-        raise UnsupportedModelError(
-            f"{weight.name!r} has dtype {dtype}: it is quantised, so single weights cannot be read "
-            "or changed exactly. Load the model without a quantization_config (torch_dtype float32 or bfloat16)."
-        )
+
+
+def _quantization_state(parameter: nn.Parameter) -> Any:
+    """Where bitsandbytes has packed several codes into each entry: what it knows of the weight, its shape for one."""
+    return getattr(parameter, "quant_state", None)
 
 
 def _wrapped(module: nn.Module) -> nn.Module | None:

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -35,7 +36,8 @@ def bind(
     """The weights that `core_mask` covers, after checking that it was found on this model.
 
     Names and shapes must always fit. The fingerprint of the weights must fit too, unless the model says that it
-    was derived from the mask's base (training with a frozen core records that in the config).
+    was derived from the mask's base (training with a frozen core records that in the config). Of quantised weights
+    the names of the repositories are compared instead. Revisions must be the same wherever both are known.
 
     Args:
         model: A bare or wrapped model.
@@ -90,11 +92,14 @@ def provenance_of(model: nn.Module, weights: Mapping[str, Weight], *, method: st
         method: The scorer.
     """
     config = getattr(unwrap(model), "config", None)
+    parameters = {name: weight.parameter for name, weight in weights.items()}
+    # Codes of another library are no weights: the same base has others in every way of quantising it.
+    is_quantized = any(weight.is_quantized for weight in weights.values())
     return Provenance(
         method=method,
         base_model=getattr(config, "_name_or_path", None) or None,
         base_revision=getattr(config, "_commit_hash", None),
-        base_fingerprint=fingerprint({name: weight.parameter for name, weight in weights.items()}),
+        base_fingerprint=None if is_quantized else fingerprint(parameters),
         transposed=tuple(name for name, weight in weights.items() if weight.is_transposed),
         versions={"hf_langcore": __version__, **{name: metadata.version(name) for name in _VERSIONED}},
     )
@@ -149,7 +154,7 @@ def _other_weights(
         )
     if expected is None:
         return None
-    if not all(weight.parameter.dtype.is_floating_point for weight in weights.values()):
+    if any(weight.is_quantized for weight in weights.values()):
         return _other_repository(model, core_mask)
     names = [name for name in expected.tensors if name in weights]
     differing = [name for name in names if digest_of(name, value_of(weights[name])) != expected.tensors[name]]
@@ -163,16 +168,29 @@ def _other_weights(
 
 
 def _other_repository(model: nn.Module, core_mask: CoreMask) -> str | None:
-    """Quantised weights have no fingerprint that could be compared; name and revision are all there is."""
+    """Quantised weights have no fingerprint that could be compared, so that only the repository can tell.
+
+    Other revisions are found before. Where both are known and agree, the repository has been renamed at most; a folder may
+    hold a copy of any repository.
+    """
     source, config = core_mask.provenance, getattr(unwrap(model), "config", None)
-    wanted = (source.base_model, source.base_revision)
-    found = (getattr(config, "_name_or_path", None) or None, getattr(config, "_commit_hash", None))
-    if any(one is not None and other is not None and one != other for one, other in zip(wanted, found, strict=True)):
-        return (
-            f"The mask was made on {wanted[0]!r} (revision {wanted[1]}), the quantised model is {found[0]!r} (revision "
-            f'{found[1]}). Load that model, or pass base_check="warn" or "off" if it is the same one under another name.'
-        )
-    return None
+    wanted, found = source.base_model, getattr(config, "_name_or_path", None)
+    is_same_revision = source.base_revision is not None and source.base_revision == getattr(
+        config, "_commit_hash", None
+    )
+    if is_same_revision or wanted == found or not (_is_repository(wanted) and _is_repository(found)):
+        return None
+    return (
+        f"The mask was made on {wanted!r}, the quantised model is {found!r}. Load that model, or pass "
+        'base_check="warn" or "off" if it is the same one under another name.'
+    )
+
+
+def _is_repository(name: str | None) -> bool:
+    """Whether a model's name is "owner/name" on the Hub; paths start with a dot or a slash or have more parts."""
+    parts = (name or "").split("/")
+    is_id = len(parts) == 2 and all(parts) and not parts[0].startswith((".", "~"))  # noqa: PLR2004
+    return is_id and not Path(name or "").exists()
 
 
 def _origin(core_mask: CoreMask) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ import transformers as t
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import nn
 
-from hf_langcore.architecture import aliases, bare_weights, decoder_weights, find_weight, require_editable, unwrap
+from hf_langcore.architecture import (
+    Weight,
+    aliases,
+    bare_weights,
+    decoder_weights,
+    find_weight,
+    require_editable,
+    unwrap,
+)
 from hf_langcore.errors import InputError, UnsupportedModelError
 
 SMALL = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -285,6 +294,24 @@ def test_quantised_weights_are_refused(llama: Any, dtype: torch.dtype) -> None:
     llama.model.layers[0].mlp.up_proj.weight = quantised
     with pytest.raises(UnsupportedModelError, match=rf"up_proj.weight' has dtype {dtype}: it is quantised"):
         decoder_weights(llama)
+    found = decoder_weights(llama, quantized=True)
+    assert [name for name, weight in found.items() if weight.is_quantized] == ["model.layers.0.mlp.up_proj.weight"]
+
+
+def test_shapes_are_those_of_checkpoints(llama: Any, gpt2: Any) -> None:
+    """Packed weights, also in floats, and those of a Conv1D, which quantisation turns round."""
+    weights = bare_weights(gpt2)
+    assert all(weight.shape == tuple(weight.parameter.shape) for weight in weights.values())
+    packed = nn.Parameter(torch.zeros(768, 1, dtype=torch.bfloat16), requires_grad=False)
+    packed.quant_state = SimpleNamespace(shape=torch.Size([48, 32]))  # type: ignore[attr-defined]
+    owner = llama.model.layers[0].mlp.up_proj
+    owner.weight = packed
+    weight = Weight("up_proj.weight", packed, owner)
+    assert (weight.shape, weight.is_quantized, weight.is_transposed) == ((48, 32), True, False)
+    with pytest.raises(UnsupportedModelError, match=r"has dtype torch.bfloat16: it is quantised"):
+        require_editable(weight)
+    owner.source_cls = type(gpt2.transformer.h[0].mlp.c_fc)
+    assert (weight.shape, weight.is_transposed, weight.storage_axis(0)) == ((32, 48), True, 1)
 
 
 def test_weights_without_values_are_refused(llama: Any) -> None:

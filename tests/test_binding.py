@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +212,49 @@ def test_quantised_models_are_checked_by_name_and_revision(llama: Any, find: Fin
     llama.config._commit_hash = "b" * 40
     with pytest.raises(CoreMaskMismatchError, match="revision"):
         bind(llama, mask)
+
+
+@pytest.mark.parametrize("base_check", ["error", "warn", "off"])
+def test_the_name_of_a_quantised_model(llama: Any, find: Find, base_check: str) -> None:
+    """Another repository counts where the revisions do not say that it is the same one; a folder may be a copy of any."""
+    mask = find(llama)
+    llama.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(
+        torch.zeros(48, 32, dtype=torch.int8), requires_grad=False
+    )
+    for name, revision in [("me/base", None), ("me/renamed", "a" * 40), ("/models/me/base", None), ("./base", None)]:
+        llama.config._name_or_path, llama.config._commit_hash = name, revision
+        bind(llama, mask, base_check=base_check)
+    llama.config._name_or_path, llama.config._commit_hash = "you/base", None
+    if base_check == "error":
+        with pytest.raises(CoreMaskMismatchError, match="made on 'me/base', the quantised model is 'you/base'"):
+            bind(llama, mask)
+    elif base_check == "warn":
+        with pytest.warns(UserWarning, match="the quantised model is 'you/base'"):
+            bind(llama, mask, base_check=base_check)
+    else:
+        bind(llama, mask, base_check=base_check)
+
+
+def test_packed_weights_have_their_true_shape(llama: Any, find: Find) -> None:
+    """Two codes in a byte, as bitsandbytes has them, and also where the bytes are stored as floats."""
+    mask = find(llama)
+    for dtype in (torch.uint8, torch.bfloat16):
+        packed = torch.nn.Parameter(torch.zeros(48 * 16 // dtype.itemsize, 1, dtype=dtype), requires_grad=False)
+        packed.quant_state = SimpleNamespace(shape=torch.Size([48, 32]))  # type: ignore[attr-defined]
+        llama.model.layers[0].mlp.up_proj.weight = packed
+        bind(llama, mask)
+        packed.quant_state.shape = torch.Size([32, 48])  # type: ignore[attr-defined]
+        with pytest.raises(CoreMaskMismatchError, match=r"has shape \(32, 48\), the mask \(48, 32\)"):
+            bind(llama, mask)
+
+
+def test_quantised_weights_have_no_fingerprint(llama: Any) -> None:
+    """Their codes are those of one way of quantising, so a mask of them fits the same base in every form."""
+    llama.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(
+        torch.zeros(48, 32, dtype=torch.int8), requires_grad=False
+    )
+    found = provenance_of(llama, decoder_weights(llama, quantized=True), method="random")
+    assert found.base_fingerprint is None
 
 
 def test_every_bit_of_a_model_counts(llama: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from hf_langcore.architecture import Weight, aliases, find_weight
+from hf_langcore.architecture import Weight, aliases, find_weight, require_editable
 from hf_langcore.binding import bind
 from hf_langcore.editing.handle import Change, EditHandle, value_before_edits
 from hf_langcore.errors import ConfigurationError, InputError
@@ -89,7 +89,10 @@ def perturb(
         raise ConfigurationError('factor= goes with how="scale", and only with it.')
     _require_finite("factor", 1.0 if factor is None else factor)
     _require_finite("std", std)
-    bind(model, region, base_check=base_check, value_of=partial(value_before_edits, model))
+    weights = bind(model, region, base_check=base_check, value_of=partial(value_before_edits, model))
+    for name, weight in weights.items():
+        if region.count(name):
+            require_editable(weight)  # before adapters are merged and positions looked up in codes
     config = getattr(model, "config", None)
     recipe = _Recipe(how, factor, std, seed, float(getattr(config, "initializer_range", 0.02) or 0.02))
 
@@ -148,6 +151,7 @@ def _edit_dimension(
     change: Callable[[torch.Tensor], torch.Tensor],
 ) -> EditHandle:
     weight = find_weight(model, name)
+    require_editable(weight)
     _warn_if_tied(model, weight.name)
     positions = _slice_positions(weight, index, axis)
 

@@ -107,16 +107,7 @@ class WeightedAdapters:
         recipe = _Recipe(
             adapters, weights, kind, rank, svd_clamp, svd_full_matrices, svd_driver, density, majority_sign_method
         )
-        masks = [self._mask_of(name) for name in adapters]
-        self.peft_config[adapter_name] = replace(
-            self.peft_config[adapters[0]],
-            r=rank,
-            lora_alpha=rank or 1,
-            core_mask=reduce(united, masks),
-            target_modules=_all_targets([self.peft_config[name].target_modules for name in adapters]),
-            rank_pattern={},
-            alpha_pattern={},
-        )
+        self.peft_config[adapter_name] = self._combined_config(adapters, rank)
         try:
             self.inject_adapter(self.model, adapter_name)
         except BaseException:
@@ -127,6 +118,42 @@ class WeightedAdapters:
             for layer in tuner_layers(self.model):
                 if adapter_name in layer.core_region_mask:
                     _fill(layer, adapter_name, recipe)
+            self._take_modules_to_save_over(adapters, adapter_name)
+
+    def _combined_config(self, adapters: list[str], rank: int) -> CoreRegionConfig:
+        configs = [self.peft_config[name] for name in adapters]
+        saved = {module for config in configs for module in config.modules_to_save or ()}
+        by_layer = any(config.layers_to_transform is not None or config.exclude_modules for config in configs)
+        return replace(
+            configs[0],
+            r=rank,
+            lora_alpha=rank or 1,
+            use_rslora=False,
+            core_mask=reduce(united, [self._mask_of(name) for name in adapters]),
+            method=None,
+            # The new adapter lives in every layer in which one of its parts does.
+            target_modules=self._adapted_names(adapters) if by_layer else _all_targets(configs),
+            layers_to_transform=None,
+            layers_pattern=None,
+            exclude_modules=None,
+            modules_to_save=sorted(saved) or None,
+            rank_pattern={},
+            alpha_pattern={},
+        )
+
+    def _adapted_names(self, adapters: list[str]) -> Any:
+        return {
+            key
+            for key, module in self.model.named_modules()
+            if isinstance(module, CoreRegionLayer) and any(name in module.core_region_mask for name in adapters)
+        }
+
+    def _take_modules_to_save_over(self, adapters: list[str], adapter_name: str) -> None:
+        """Modules that one of the adapters trained in full go on in the new one as they are."""
+        for module in self.model.modules():
+            if isinstance(module, ModulesToSaveWrapper) and adapter_name in module.modules_to_save:
+                owner = next(name for name in adapters if name in module.modules_to_save)
+                module.modules_to_save[adapter_name].load_state_dict(module.modules_to_save[owner].state_dict())
 
     def _check_combination(self, adapters: list[str], weights: list[float], kind: str, density: float | None) -> None:
         if not adapters or len(adapters) != len(weights):
@@ -157,23 +184,36 @@ class WeightedAdapters:
                 f"{len(shared)} such instance(s)."
             )
 
+    def _check_single_layers(self, adapters: list[str], kind: str) -> None:
+        """Ranks may differ from layer to layer (`rank_pattern`); what cannot be joined there is refused beforehand."""
+        for layer in tuner_layers(self.model):
+            ranks = [layer.r[name] for name in adapters if name in layer.core_region_mask]
+            if kind in _SAME_RANK and len(set(ranks)) > 1:
+                raise ConfigurationError(
+                    "All adapters must have the same r value when using combination_type linear, ties, dare_ties or "
+                    f"dare_linear, got {ranks} in one layer. Use combination_type 'svd' or, where no r is 0, 'cat'."
+                )
+            if 0 in ranks and not kind.endswith("svd"):
+                raise ConfigurationError(
+                    f"combination_type {kind!r} cannot join dense adapters (r=0) with others, got r={ranks} in one layer. "
+                    "Use 'svd'."
+                )
+
     def _combined_rank(self, adapters: list[str], kind: str, svd_rank: int | None) -> int:
         ranks = [max(config.r, *config.rank_pattern.values(), 0) for config in map(self.peft_config.get, adapters)]  # type: ignore[union-attr]
         if not any(ranks):
             return 0
+        self._check_single_layers(adapters, kind)
         if kind in _SAME_RANK and len(set(ranks)) != 1:
             raise ConfigurationError(
                 "All adapters must have the same r value when using combination_type linear, ties, dare_ties or "
                 f"dare_linear, got {ranks}. Use combination_type 'svd' or 'cat'."
             )
-        if kind == "cat" and 0 in ranks:
-            raise ConfigurationError(
-                f"combination_type 'cat' cannot join dense adapters (r=0) with others, got r={ranks}. Use 'svd'."
-            )
         return sum(ranks) if kind == "cat" else (svd_rank or max(ranks)) if kind.endswith("svd") else ranks[0]
 
 
-def _all_targets(targets: list[Any]) -> Any:
+def _all_targets(configs: list[CoreRegionConfig]) -> Any:
+    targets: list[Any] = [config.target_modules for config in configs]
     if len({type(target) for target in targets}) > 1:
         raise ConfigurationError(
             "all adapter configs should follow the same target modules type. Combining adapters with `target_modules` "
@@ -195,7 +235,7 @@ def _fill(layer: CoreRegionLayer, adapter_name: str, recipe: _Recipe) -> None:
     a.zero_()
     b.zero_()
     if recipe.kind.endswith("svd"):
-        left, right = _by_svd(layer, names, recipe)
+        left, right = _by_svd(layer, present, recipe)
     elif recipe.kind == "cat":
         left = torch.cat([layer.core_region_B[name].data for name in names], dim=1)
         right = torch.cat([layer.core_region_A[name].data * weight for name, weight in present], dim=0)
@@ -209,11 +249,13 @@ def _fill(layer: CoreRegionLayer, adapter_name: str, recipe: _Recipe) -> None:
     b[:, : left.shape[1]] = left
 
 
-def _by_svd(layer: CoreRegionLayer, names: list[str], recipe: _Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_svd(
+    layer: CoreRegionLayer, present: list[tuple[str, float]], recipe: _Recipe
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The best approximation of the combined change, as (out, rank) and (rank, in)."""
-    weights = dict(zip(recipe.adapters, recipe.weights, strict=True))
-    changes = [layer._change([name], torch.float32).on(None) for name in names]  # noqa: SLF001 its own layer
-    total = recipe.combined(changes, [weights[name] for name in names])
+    changes = [layer._change([name], torch.float32).on(None) for name, _ in present]  # noqa: SLF001 its own layer
+    # The changes have their scaling in them already.
+    total = recipe.combined(changes, [weight / (layer.scaling[name] or 1) for name, weight in present])
     total = total.t() if layer.fan_in_fan_out else total
     u, s, vh = torch.linalg.svd(total, full_matrices=recipe.full_matrices, driver=recipe.driver)
     left, right = u[:, : recipe.rank] * s[: recipe.rank], vh[: recipe.rank]

@@ -52,7 +52,8 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
         core_mask_revision: Revision of the repository.
         method: "magnitude" (the largest weights of every tensor are core) or "random" (the control), instead of
             `core_mask`. On a transformers model the mask covers the decoder layers and the targets, on any other
-            module the targets. The given config stays as it is; the model's own one has the mask, too.
+            module the targets; modules that `modules_to_save` trains in full are left out, with a warning. The config
+            then has the mask, too; wrapping another model with the same config computes that one's.
         fraction: Share of every tensor that `method` takes for core, strictly between 0 and 1.
         mask_seed: Seed of method "random".
         r: Rank of the change. 0 makes it dense: one trainable number for every weight.
@@ -113,10 +114,12 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
         self._check_values()
         self._check_layers()
 
+    was_computed = False  # no field: by wrapping a model, so that wrapping another one computes anew
+
     @property
     def is_to_be_computed(self) -> bool:
-        """Whether the mask still has to be computed from the weights."""
-        return self.method is not None and self.core_mask is None
+        """Whether wrapping a model has to compute the mask from its weights."""
+        return self.method is not None and (self.core_mask is None or self.was_computed)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; a CoreMask as its description, without its bits."""

@@ -65,13 +65,20 @@ class LayerCore:
     Attributes:
         packed: uint8, the bits in the layout of `hf_langcore.masks.PackedBits`, on the layer's device.
         shape: Shape of the weight: (rows, columns) or (experts, rows, columns).
-        index: The entries, or None where the core is too large for that to pay.
+        index: The entries, found when they are first asked for; None where the core is too large for that to pay.
     """
 
     def __init__(self, packed: torch.Tensor, shape: tuple[int, ...]) -> None:
         self.packed = packed
         self.shape = shape
-        self.index = _index_of(packed, shape)
+        self._found: list[CoreIndex | None] = []
+
+    @property
+    def index(self) -> CoreIndex | None:
+        """The entries, or None."""
+        if not self._found:
+            self._found.append(_index_of(self.packed, self.shape))
+        return self._found[0]
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,8 @@ from torch.nn import functional as F  # noqa: N812 the name that everybody uses
 
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.layer import CoreRegionLayer
+from hf_langcore.tuner.cores import LayerCore
+from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere
 
 
 class CoreRegionEmbedding(nn.Module, CoreRegionLayer):
@@ -31,9 +32,10 @@ class CoreRegionEmbedding(nn.Module, CoreRegionLayer):
         config: CoreRegionConfig,
         key: str = "",
         is_tied: bool = False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         super().__init__()
-        CoreRegionLayer.__init__(self, base_layer, is_tied=is_tied)
+        CoreRegionLayer.__init__(self, base_layer, is_tied=is_tied, elsewhere=elsewhere)
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, core, config=config, key=key)
 
@@ -56,7 +58,7 @@ class CoreRegionEmbedding(nn.Module, CoreRegionLayer):
         base: Any = self.get_base_layer()
         return int(base.num_embeddings), int(base.embedding_dim)
 
-    def _added(self, x: torch.Tensor, names: list[str]) -> torch.Tensor:
+    def _added(self, x: torch.Tensor, names: list[str], core: LayerCore) -> torch.Tensor:
         """Rows of the change for the tokens in `x`, without the core entries in these rows."""
         rows = []
         for name in names:
@@ -66,7 +68,7 @@ class CoreRegionEmbedding(nn.Module, CoreRegionLayer):
                 rows.append(
                     self._rows(x, self.core_region_A[name].t()) @ (self.scaling[name] * self.core_region_B[name].t())
                 )
-        added = sum(rows[1:], start=rows[0]).masked_fill(self._core(names).rows(x), 0)
+        added = sum(rows[1:], start=rows[0]).masked_fill(core.rows(x), 0)
         scale = self._get_embed_scale()
         return added if scale is None else added * scale.to(added.dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from hf_langcore.errors import InputError, ModelChangedError, NonFiniteError, UnsupportedModelError
-from hf_langcore.masks import PackedBits
+from hf_langcore.masks import CoreMask, PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
 from hf_langcore.tuner.cores import LayerCore
 from hf_langcore.tuner.masked_linear import Change
@@ -61,8 +61,9 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
     _cast_input_dtype: Callable[[torch.Tensor, torch.dtype], torch.Tensor]
     _get_embed_scale: Callable[[], torch.Tensor | None]
 
-    def __init__(self, base_layer: nn.Module, *, is_tied: bool = False) -> None:
+    def __init__(self, base_layer: nn.Module, *, is_tied: bool = False, elsewhere: Elsewhere | None = None) -> None:
         self.base_layer = base_layer
+        self._elsewhere = elsewhere or Elsewhere({}, "")
         self.core_region_A = nn.ParameterDict()
         self.core_region_B = nn.ParameterDict()
         self.core_region_delta = nn.ParameterDict()
@@ -71,6 +72,7 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         self.r: dict[str, int] = {}
         self.lora_alpha: dict[str, float] = {}
         self.scaling: dict[str, float] = {}
+        self._merging: list[str] = []
         self._initial_scaling: dict[str, float] = {}
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
@@ -190,13 +192,15 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
             BrokenAdapterError: With `safe_merge`, some would; nothing has been changed then.
             QuantizedMergeError: The base weights are quantised.
         """
-        names = self._here(check_adapters_to_merge(self, adapter_names))
+        requested = check_adapters_to_merge(self, adapter_names)
+        self._merging = [*self._merging, *requested]
+        names = self._here(requested)
         if not names:
             return
         self._require_ordinary_weights()
         weight = self.adapted.data
         before = weight if self._weight_before_merge is None else self._weight_before_merge.to(weight.device)
-        merged = self._effective_weight(before, [*self.merged_adapters, *names])
+        merged = self._effective_weight(before, self._merging)
         if safe_merge and bool((before.isfinite() & ~merged.isfinite()).any()):
             raise BrokenAdapterError(
                 f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken: it makes "
@@ -207,11 +211,15 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
 
     def unmerge(self) -> None:
         """Put the base layer's weight back, bit for bit."""
+        self._merging = []
         if self._weight_before_merge is None:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
         if self._shared:
-            setattr(self.get_base_layer(), self.parameter_name, self._shared[0])
+            shared = self._shared[0]
+            # Whoever moved or cast the merged model could not reach it.
+            shared.data = shared.data.to(self.adapted.device, self.adapted.dtype)
+            setattr(self.get_base_layer(), self.parameter_name, shared)
         else:
             self.adapted.data.copy_(self._weight_before_merge)
         self._shared = ()
@@ -249,14 +257,14 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         if self.disable_adapters or self.merged or not names:
             base: torch.Tensor = self.base_layer(x, *args, **kwargs)
             return base
-        return self._adapted(x, names, *args, **kwargs)
+        return self._adapted(x, names, self._core(self.active_adapters), *args, **kwargs)
 
-    def _adapted(self, x: torch.Tensor, names: list[str], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The output with these adapters."""
+    def _adapted(self, x: torch.Tensor, names: list[str], core: LayerCore, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The output with these adapters, which keep off the core."""
         result = self.base_layer(x, *args, **kwargs)
-        return self._sum(result, self._added(x, names))
+        return self._sum(result, self._added(x, names, core))
 
-    def _added(self, x: torch.Tensor, names: list[str]) -> torch.Tensor:
+    def _added(self, x: torch.Tensor, names: list[str], core: LayerCore) -> torch.Tensor:
         """What these adapters add to the base layer's output."""
         raise NotImplementedError
 
@@ -265,7 +273,7 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         result: torch.Tensor = self.base_layer(x, *args, **kwargs).clone()
         for name in self._here(dict.fromkeys(adapter_names)):
             rows = [row for row, chosen in enumerate(adapter_names) if chosen == name]
-            result[rows] = self._sum(result[rows], self._added(x[rows], [name]))
+            result[rows] = self._sum(result[rows], self._added(x[rows], [name], self._core([name])))
         return result
 
     def _sum(self, result: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
@@ -345,11 +353,19 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         return [name for name in names if name in self.core_region_mask]
 
     def _core(self, names: Iterable[str]) -> LayerCore:
-        """Union of the adapters' cores; the last one that was asked for is kept."""
-        masks = [self.core_region_mask[name] for name in names]
+        """Union of the adapters' cores; the last one that was asked for is kept.
+
+        An adapter that does not target this layer protects here, too, what its mask says of the weight.
+        """
+        here = self.core_region_mask
+        found = [here[name] if name in here else self._elsewhere.bits(name) for name in names]
+        masks = [mask for mask in found if mask is not None]
+        if is_traced():
+            return LayerCore(reduce(torch.bitwise_or, masks), self.weight_shape)
         known = self._core_in_use
         if known is None or not _same(known[0], masks):
-            union = LayerCore(reduce(torch.bitwise_or, masks), self.weight_shape)
+            device = masks[0].device
+            union = LayerCore(reduce(torch.bitwise_or, [mask.to(device) for mask in masks]), self.weight_shape)
             self._core_in_use = known = ([(mask, _version(mask)) for mask in masks], union)
         return known[1]
 
@@ -370,11 +386,11 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         right, left = (a[0], b[0]) if one else (torch.cat(a, dim=-2), torch.cat(b, dim=-1))
         return Change(right.mT, left.mT, dense) if self.fan_in_fan_out else Change(left, right, dense)
 
-    def _effective_weight(self, weight: torch.Tensor, names: list[str]) -> torch.Tensor:
+    def _effective_weight(self, weight: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
         """`where(core, W, W + change)`; adding a change of 0 would already turn -0.0 into 0.0."""
         wide = torch.promote_types(weight.dtype, torch.float32)
         with torch.no_grad():
-            change = self._change(names, wide).to(weight.device)
+            change = self._change(self._here(names), wide).to(weight.device)
             changed = change.on(weight.to(wide)).to(weight.dtype)
             return self._core(names).to(weight.device).keep(changed, weight)
 
@@ -410,6 +426,31 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         return {**self.__dict__, "_core_in_use": None}
 
 
+class Elsewhere:
+    """What adapters say of a weight whose layer they do not target: the bits of their masks.
+
+    Attributes:
+        masks: The tuner's masks by name of adapter.
+        weight_name: Name of the weight in the bare model.
+    """
+
+    def __init__(self, masks: Mapping[str, Any], weight_name: str) -> None:
+        self.masks = masks
+        self.weight_name = weight_name
+        self._known: dict[str, tuple[CoreMask, torch.Tensor]] = {}
+
+    def bits(self, name: str) -> torch.Tensor | None:
+        """The packed bits on the CPU, the same tensor each time; None where the mask does not cover the weight."""
+        core_mask = self.masks.get(name)
+        if not isinstance(core_mask, CoreMask) or self.weight_name not in core_mask:
+            return None
+        known = self._known.get(name)
+        if known is None or known[0] is not core_mask:
+            bits = torch.from_numpy(core_mask.packed(self.weight_name).data.copy())
+            self._known[name] = known = (core_mask, bits)
+        return known[1]
+
+
 def _scaling(rank: int, alpha: float, *, use_rslora: bool) -> float:
     if rank == 0:
         return 1.0
@@ -425,6 +466,11 @@ def _same(known: list[tuple[torch.Tensor, int]], masks: list[torch.Tensor]) -> b
 
 def _version(mask: torch.Tensor) -> int:
     return -1 if mask.is_inference() else mask._version  # noqa: SLF001 torch's own counter of changes in place
+
+
+def is_traced() -> bool:
+    """Whether somebody records operations instead of running them; only plain ones can be recorded."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def tuner_layers(model: nn.Module) -> Iterator[CoreRegionLayer]:

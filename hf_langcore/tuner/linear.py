@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from transformers.pytorch_utils import Conv1D
 
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.layer import CoreRegionLayer
+from hf_langcore.tuner.cores import LayerCore
+from hf_langcore.tuner.dequantizing import was_conv1d
+from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere, is_traced
 from hf_langcore.tuner.masked_linear import Change, Plan, masked_product, plain_product
 from hf_langcore.tuner.plans import choose, situation_of
 
@@ -30,10 +33,11 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
         config: CoreRegionConfig,
         key: str = "",
         is_tied: bool = False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         super().__init__()
-        self.fan_in_fan_out = isinstance(base_layer, Conv1D)
-        CoreRegionLayer.__init__(self, base_layer, is_tied=is_tied)
+        self.fan_in_fan_out = isinstance(base_layer, Conv1D) or was_conv1d(base_layer)
+        CoreRegionLayer.__init__(self, base_layer, is_tied=is_tied, elsewhere=elsewhere)
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, core, config=config, key=key)
 
@@ -42,37 +46,38 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
 
     def _features(self) -> tuple[int, int]:
         base: Any = self.get_base_layer()
-        return (int(base.nx), int(base.nf)) if self.fan_in_fan_out else (int(base.in_features), int(base.out_features))
+        if isinstance(base, Conv1D):
+            return int(base.nx), int(base.nf)
+        return int(base.in_features), int(base.out_features)
 
-    def _adapted(self, x: torch.Tensor, names: list[str], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _adapted(self, x: torch.Tensor, names: list[str], core: LayerCore, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One product with the effective weight where that is possible and cheapest."""
         if not args and not kwargs and self._weight_is_at_hand(x, names):
-            change, core = self._change(names, x.dtype), self._core(names)
-            plan = self._plan(x, change, names, has_weight=True)
+            change = self._change(names, x.dtype)
+            plan = self._plan(x, change, core, has_weight=True)
             if plan.forward == "merged":
                 base: Any = self.get_base_layer()
                 return masked_product(
                     x, change, core, plan=plan, weight=base.weight, bias=base.bias, transposed=self.fan_in_fan_out
                 )
-        return super()._adapted(x, names, *args, **kwargs)
+        return super()._adapted(x, names, core, *args, **kwargs)
 
-    def _added(self, x: torch.Tensor, names: list[str]) -> torch.Tensor:
+    def _added(self, x: torch.Tensor, names: list[str], core: LayerCore) -> torch.Tensor:
         if not any(self._drops(name) for name in names):
-            return self._product(x, names, names)
-        outputs = [self._product(self.core_region_dropout[name](x), [name], names) for name in names]
+            return self._product(x, names, core)
+        outputs = [self._product(self.core_region_dropout[name](x), [name], core) for name in names]
         return sum(outputs[1:], start=outputs[0])
 
-    def _product(self, x: torch.Tensor, names: list[str], acting: list[str]) -> torch.Tensor:
-        """`x` times what some adapters add, around the core of all that act."""
+    def _product(self, x: torch.Tensor, names: list[str], core: LayerCore) -> torch.Tensor:
+        """`x` times what some adapters add outside the core."""
         dtype = self._product_dtype(x, names)
-        x, change, core = self._cast_input_dtype(x, dtype), self._change(names, dtype), self._core(acting)
-        if _is_traced():
+        x, change = self._cast_input_dtype(x, dtype), self._change(names, dtype)
+        if is_traced():
             return plain_product(x, change, core, transposed=self.fan_in_fan_out)
-        plan = self._plan(x, change, acting, has_weight=False)
+        plan = self._plan(x, change, core, has_weight=False)
         return masked_product(x, change, core, plan=plan, transposed=self.fan_in_fan_out)
 
-    def _plan(self, x: torch.Tensor, change: Change, names: list[str], *, has_weight: bool) -> Plan:
-        core = self._core(names)
+    def _plan(self, x: torch.Tensor, change: Change, core: LayerCore, *, has_weight: bool) -> Plan:
         factors = [part for part in (x, change.left, change.right, change.dense) if part is not None]
         trains = torch.is_grad_enabled() and any(part.requires_grad for part in factors)
         options: dict[str, bool] = {"has_weight": has_weight, "transposed": self.fan_in_fan_out, "trains": trains}
@@ -81,7 +86,7 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
     def _weight_is_at_hand(self, x: torch.Tensor, names: list[str]) -> bool:
         """Whether the product with the base weight may be made here instead of by the base layer itself."""
         base: Any = self.get_base_layer()
-        if type(base) not in {nn.Linear, Conv1D} or _is_traced() or torch.is_autocast_enabled(x.device.type):
+        if type(base) not in {nn.Linear, Conv1D} or is_traced() or torch.is_autocast_enabled(x.device.type):
             return False
         parameters = [parameter for parameter in (base.weight, base.bias) if parameter is not None]
         return (
@@ -100,7 +105,7 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
         device = x.device.type
         if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
             return torch.get_autocast_dtype(device)
-        return self._adapter_dtype(names[0])
+        return reduce(torch.promote_types, map(self._adapter_dtype, names))
 
     def _adapter_dtype(self, name: str) -> torch.dtype:
         parameters = self.core_region_delta if name in self.core_region_delta else self.core_region_A
@@ -112,8 +117,3 @@ class CoreRegionLinear(nn.Module, CoreRegionLayer):
 
     def __repr__(self) -> str:
         return "core_region." + super().__repr__()
-
-
-def _is_traced() -> bool:
-    """Whether somebody records operations instead of running them; only plain ones can be recorded."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from functools import reduce
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers
+from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -19,17 +19,28 @@ from hf_langcore.masks import CoreMask, PackedBits, Provenance
 from hf_langcore.tuner import sources
 from hf_langcore.tuner.combining import WeightedAdapters
 from hf_langcore.tuner.config import CoreRegionConfig
+from hf_langcore.tuner.dequantizing import keep_plain_layout
 from hf_langcore.tuner.edits import EditMethods
 from hf_langcore.tuner.embedding import CoreRegionEmbedding
-from hf_langcore.tuner.layer import CoreRegionLayer, tuner_layers
+from hf_langcore.tuner.export import AdapterExport
+from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere, tuner_layers
 from hf_langcore.tuner.linear import CoreRegionLinear
 from hf_langcore.tuner.mixing import MixedBatches
 from hf_langcore.tuner.parameters import ParamWrapper
+from hf_langcore.tuner.quantized import QuantizedBases
 from hf_langcore.tuner.saving import AdapterSaving
-from hf_langcore.tuner.targets import Targets
+from hf_langcore.tuner.targets import NoTargetError, Targets
 
 
-class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches, BaseTuner):  # type: ignore[misc]  # PEFT ships no types
+class CoreRegionModel(
+    EditMethods,
+    AdapterSaving,
+    AdapterExport,
+    WeightedAdapters,
+    MixedBatches,
+    QuantizedBases,
+    BaseTuner,  # type: ignore[misc]  # PEFT ships no types
+):
     """A model with adapters that never touch its core.
 
     Made by `get_peft_model(model, CoreRegionConfig(...))`, `PeftModel.from_pretrained` or `from_pretrained` here;
@@ -49,6 +60,7 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 PEFT declares it so; the mask says what to target
 
     _targets: Targets | None = None
+    _masks: dict[str, Any] | None = None  # by adapter: a config that several models share holds the last one's
 
     @classmethod
     def from_pretrained(
@@ -117,7 +129,7 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
     def get_nb_protected(self) -> int:
         """Number of weights, in the layers that the active adapters change, that they keep as they are."""
         layers = [(layer, layer._here(self.active_adapters)) for layer in tuner_layers(self.model)]  # noqa: SLF001 its own
-        return sum(layer._core(names).count() for layer, names in layers if names)  # noqa: SLF001
+        return sum(layer._core(self.active_adapters).count() for layer, names in layers if names)  # noqa: SLF001
 
     def inject_adapter(
         self,
@@ -131,6 +143,8 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
 
         With a state dict and `low_cpu_mem_usage` nothing has values until that is loaded, the masks' bits neither.
         """
+        if self._masks is None:
+            self._masks = {}
         try:
             super().inject_adapter(
                 model,
@@ -139,16 +153,19 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
                 low_cpu_mem_usage=low_cpu_mem_usage,
                 state_dict=state_dict,
             )
+        except NoMatchingPeftModuleError as error:
+            raise NoTargetError(
+                f"{error} CORE_REGION takes target_modules=None for all linear layers that the mask covers."
+            ) from error
         finally:
             self._targets = None
+        self._masks[adapter_name] = self.peft_config[adapter_name].core_mask
         if low_cpu_mem_usage and state_dict is not None:
             for layer in tuner_layers(model):
                 layer.bits_to_meta(adapter_name)
 
     def _prepare_adapter_config(self, peft_config: CoreRegionConfig, model_config: Any) -> CoreRegionConfig:  # noqa: ARG002 PEFT's
         """Replace the name of a mask by the mask itself; called by PEFT."""
-        if peft_config.is_to_be_computed and not peft_config.inference_mode:
-            peft_config = self._own_copy(peft_config)
         if isinstance(peft_config.core_mask, str):
             peft_config.core_mask = sources.load_core_mask(peft_config.core_mask, peft_config.core_mask_revision)
         elif peft_config.core_mask is None and peft_config.method is None:
@@ -160,9 +177,11 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
 
     def _prepare_model(self, peft_config: CoreRegionConfig, model: nn.Module) -> None:
         """Check everything that could go wrong, before PEFT changes the first module; called by PEFT."""
+        keep_plain_layout(model)
         if isinstance(peft_config.core_mask, CoreMask):
             peft_config.core_mask = sources.in_todays_names(peft_config.core_mask, model)
-        targets = Targets.of(model, _known_mask(peft_config), base_check=_base_check(peft_config))
+        known = None if peft_config.is_to_be_computed else _known_mask(peft_config)
+        targets = Targets.of(model, known, base_check=_base_check(peft_config))
         _maybe_include_all_linear_layers(peft_config, model)
         if peft_config.is_to_be_computed:
             targets = self._with_computed_mask(peft_config, model, targets)
@@ -176,19 +195,14 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
 
     def _with_computed_mask(self, peft_config: CoreRegionConfig, model: nn.Module, targets: Targets) -> Targets:
         weights = targets.computed_over(model, peft_config, self._check_target_module_exists)
+        if not weights:
+            return targets  # nothing is targeted, which PEFT is about to say
         method: Any = peft_config.method
         peft_config.core_mask = sources.computed_core_mask(
             model, weights, method=method, fraction=peft_config.fraction, seed=peft_config.mask_seed
         )
+        peft_config.was_computed = True
         return Targets.of(model, peft_config.core_mask, base_check="off")
-
-    def _own_copy(self, peft_config: CoreRegionConfig) -> CoreRegionConfig:
-        """A copy that may hold the mask of this model, so that the given config serves other models, too."""
-        mine = copy.copy(peft_config)
-        for name, config in self.peft_config.items():
-            if config is peft_config:
-                self.peft_config[name] = mine
-        return mine
 
     def _check_same_parameters(self, peft_config: CoreRegionConfig) -> None:
         """Wrappers of parameters nest in a fixed order, so that their names in files fit together."""
@@ -222,7 +236,12 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
         if isinstance(target, CoreRegionLayer) and target.holds(parameter_name):
             target.update_layer(adapter_name, core, config=peft_config, key=current_key)
             return
-        options: dict[str, Any] = {"config": peft_config, "key": current_key}
+        assert self._masks is not None  # noqa: S101 inject_adapter made it
+        options: dict[str, Any] = {
+            "config": peft_config,
+            "key": current_key,
+            "elsewhere": Elsewhere(self._masks, name),
+        }
         layer: nn.Module
         if parameter_name is not None:
             layer = ParamWrapper(target, adapter_name, core, parameter_name=parameter_name, **options)
@@ -236,6 +255,31 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:  # noqa: ARG002
         """Put a module in its place; called by PEFT. The layers have moved their adapters to the right device already."""
         setattr(parent, child_name, new_module)
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: CoreRegionConfig,
+        adapter_name: str,
+        state_dict: dict[str, Any],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Any]:
+        """As in PEFT; embeddings that it saves with an adapter are those of the base, also while it is merged.
+
+        PEFT saves the config afterwards, so it must hold the mask of this model by then.
+        """
+        tuner = model if isinstance(model, cls) else getattr(model, "base_model", None)
+        if isinstance(tuner, cls) and tuner._masks and tuner._masks.get(adapter_name) is not None:  # noqa: SLF001
+            config.core_mask = tuner._masks[adapter_name]  # noqa: SLF001
+        for key, module in model.named_modules():
+            name = f"{key}.base_layer.weight"
+            if isinstance(module, CoreRegionLayer) and module.merged and name in state_dict:
+                state_dict[name] = module.stored
+        kept: dict[str, Any] = super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
+        )
+        return kept
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -255,7 +299,7 @@ class CoreRegionModel(EditMethods, AdapterSaving, WeightedAdapters, MixedBatches
 
     def _mask_of(self, adapter_name: str) -> CoreMask:
         """The mask of an adapter; where the config only describes it, rebuilt from the layers' bits."""
-        given = self.peft_config[adapter_name].core_mask
+        given = (self._masks or {}).get(adapter_name, self.peft_config[adapter_name].core_mask)
         if isinstance(given, CoreMask):
             return given
         names = {id(weight.parameter): name for name, weight in bare_weights(self.model).items()}

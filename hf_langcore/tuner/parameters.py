@@ -14,7 +14,7 @@ from hf_langcore.errors import ConfigurationError, InputError, UnsupportedModelE
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
 from hf_langcore.tuner.cores import LayerCore
-from hf_langcore.tuner.layer import CoreRegionLayer
+from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere
 from hf_langcore.tuner.masked_linear import Change, EffectiveWeight
 
 _MATRIX = 2
@@ -39,6 +39,7 @@ class ParamWrapper(nn.Module, CoreRegionLayer):
         parameter_name: str,
         config: CoreRegionConfig,
         key: str = "",
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         if config.lora_dropout:
             raise ConfigurationError(
@@ -51,7 +52,7 @@ class ParamWrapper(nn.Module, CoreRegionLayer):
         while isinstance(innermost, ParamWrapper):
             innermost = innermost.base_layer
         self._stack, self.fan_in_fan_out = _layout(innermost, parameter_name, key)
-        CoreRegionLayer.__init__(self, base_layer)
+        CoreRegionLayer.__init__(self, base_layer, elsewhere=elsewhere)
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, core, config=config, key=key)
 
@@ -79,16 +80,17 @@ class ParamWrapper(nn.Module, CoreRegionLayer):
             )
         super()._check_mixed_batch(x, adapter_names)
 
-    def _adapted(self, x: torch.Tensor, names: list[str], *args: Any, **kwargs: Any) -> torch.Tensor:
-        with self._effective_parameter(names):
+    def _adapted(self, x: torch.Tensor, names: list[str], core: LayerCore, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self._effective_parameter(names, core):
             result: torch.Tensor = self.base_layer(x, *args, **kwargs)
             return result
 
     @contextmanager
-    def _effective_parameter(self, names: list[str]) -> Iterator[None]:
+    def _effective_parameter(self, names: list[str], core: LayerCore) -> Iterator[None]:
         base, parameter = self.get_base_layer(), self.adapted
         wants_grad = parameter.requires_grad
-        proxy = _Effective(self._change(names, parameter.dtype), self._core(names))
+        order = list(base._parameters)  # noqa: SLF001 taking a parametrisation away puts the parameter last
+        proxy = _Effective(self._change(names, parameter.dtype), core)
         parametrize.register_parametrization(base, self.parameter_name, proxy, unsafe=True)
         base.parametrizations[self.parameter_name].original.requires_grad_(wants_grad)
         try:
@@ -96,6 +98,9 @@ class ParamWrapper(nn.Module, CoreRegionLayer):
                 yield
         finally:
             self._remove(proxy)
+            for name in order:
+                if name in base._parameters:  # noqa: SLF001
+                    base._parameters[name] = base._parameters.pop(name)  # noqa: SLF001
 
     def _remove(self, proxy: nn.Module) -> None:
         """Take our parametrisation away, and no other that the parameter may have."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import nn
@@ -17,6 +18,7 @@ from hf_langcore.binding import provenance_of
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, InputError
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
+from hf_langcore.tuner.dequantizing import dequantized
 
 METHODS = ("magnitude", "random")
 
@@ -96,12 +98,20 @@ def computed_core_mask(
     # One tensor at a time: absolute values of a whole model would be a second copy of it.
     planes = {
         name: CoreMask.from_scores(
-            {name: weight.parameter.detach().abs()}, fraction=fraction, which=which, seed=seed
+            {name: _magnitudes(weight, method)}, fraction=fraction, which=which, seed=seed
         ).packed(name)
         for name, weight in weights.items()
     }
     provenance = provenance_of(model, weights, method=method)
     return CoreMask(planes, provenance=provenance.selected(which=which, fraction=fraction, seed=seed))
+
+
+def _magnitudes(weight: Weight, method: str) -> torch.Tensor:
+    if not weight.is_quantized:
+        return weight.parameter.detach().abs()
+    if method == "random":
+        return torch.empty(weight.shape, device="meta")  # only the shape counts
+    return dequantized(weight.name, weight.owner).abs()
 
 
 def united(left: CoreMask, right: CoreMask) -> CoreMask:

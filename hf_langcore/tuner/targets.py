@@ -109,7 +109,15 @@ class Targets:
         targets = [self.name_of(key, module) for key, module in _targeted(model, config, matches)]
         targets += [self.name_of(key, module, name) for key, module, name in _targeted_parameters(model, config)]
         is_transformer = hasattr(getattr(model, "config", None), "model_type")
-        chosen = decoder_weights(model, quantized=True) if is_transformer or not targets else {}
+        chosen = decoder_weights(model, quantized=True) if is_transformer else {}
+        in_full = {self.names.get(id(parameter)) for parameter in _fully_trained(model, config)} & chosen.keys()
+        if in_full and not config.allow_core_changes:
+            warnings.warn(
+                f"The computed mask leaves out what modules_to_save trains in full: {len(in_full)} tensors, such as "
+                f"{min(map(str, in_full))!r}. Nothing protects them.",
+                stacklevel=2,
+            )
+        chosen = {name: weight for name, weight in chosen.items() if name not in in_full}
         return chosen | {name: self.weights[name] for name in targets if name in self.weights}
 
     def core(self, name: str) -> PackedBits | None:
@@ -127,8 +135,9 @@ class Targets:
         """
         if self.core_mask is None:
             raise ConfigurationError(
-                "target_modules is needed where only the description of a mask is known. Name the modules, or load "
-                "the config with CoreRegionConfig.from_pretrained, which brings the mask."
+                "target_modules is needed where no mask says which layers it covers: on a model that is not from "
+                "transformers, or with the description of a mask only (load that config with "
+                "CoreRegionConfig.from_pretrained, which brings the mask). Name the modules."
             )
         head = getattr(model, "get_output_embeddings", lambda: None)()
         covered = [
@@ -152,8 +161,8 @@ class Targets:
         """Refuse targets that cannot be adapted.
 
         Raises:
-            NoTargetError: Nothing is targeted.
             UnsupportedModelError: A target cannot be adapted.
+            ConfigurationError: A target is named twice, in two ways.
             CoreMaskMismatchError: A target is not covered.
         """
         modules = _targeted(model, config, matches)
@@ -169,18 +178,12 @@ class Targets:
                     f"{type(_innermost(module)).__name__}, which is not a valid target. Make sure that this layer is not "
                     "also targeted with `target_modules`."
                 )
-        if not modules and not parameters and not config.target_modules:
-            raise NoTargetError(
-                "No `target_modules` passed but also no `target_parameters` found. Please check the values for these "
-                f"arguments. target_parameters is {config.target_parameters}."
-            )
-        if not modules and not parameters:
-            raise NoTargetError(
-                f"Target modules {config.target_modules} not found in the base model. Please check the target modules "
-                f"and try again. exclude_modules={config.exclude_modules}, layers_to_transform="
-                f"{config.layers_to_transform} and layers_pattern={config.layers_pattern} were taken into account; "
-                "target_modules=None adapts all linear layers that the mask covers."
-            )
+        for key, module, _ in _trained_tokens(model, config):
+            if id(_innermost(module)) in as_modules:
+                raise ConfigurationError(
+                    f"trainable_token_indices cannot be applied to modules of type {type(module)}: {key!r} is also named by "
+                    "target_modules. Name it in one of the two."
+                )
 
     def check_full_training(self, model: nn.Module, config: CoreRegionConfig) -> None:
         """Refuse `modules_to_save` and trainable tokens that contain core weights, or warn where the config allows it.
@@ -339,6 +342,11 @@ def _ending_with(model: nn.Module, endings: Iterable[str]) -> Iterator[tuple[str
     for key, module in model.named_modules(remove_duplicate=False):
         if endings and key.endswith(endings):
             yield key, module
+
+
+def _fully_trained(model: nn.Module, config: CoreRegionConfig) -> Iterator[nn.Parameter]:
+    for _, module in _ending_with(model, config.modules_to_save or ()):
+        yield from module.parameters()
 
 
 def _trained_tokens(model: nn.Module, config: CoreRegionConfig) -> Iterator[tuple[str, nn.Module, list[int]]]:

@@ -20,6 +20,7 @@ Builder = Callable[..., Any]
 
 _SMALL = {"vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 _LLAMA_LIKE = {**_SMALL, "intermediate_size": 40, "num_key_value_heads": 2}
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,6 +53,31 @@ def _gemma3() -> Any:
     return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**_LLAMA_LIKE, head_dim=8))
 
 
+def _gpt_neox() -> Any:
+    config = transformers.GPTNeoXConfig(**_SMALL, intermediate_size=40, max_position_embeddings=32)
+    return transformers.GPTNeoXForCausalLM(config)
+
+
+def _mixtral() -> Any:
+    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**_LLAMA_LIKE, **_EXPERTS))
+
+
+def _qwen3_moe() -> Any:
+    options = {**_LLAMA_LIKE, "head_dim": 8, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+    return transformers.Qwen3MoeForCausalLM(transformers.Qwen3MoeConfig(**options))
+
+
+def _gpt_oss() -> Any:
+    """Its experts are stored as (experts, in, out)."""
+    return transformers.GptOssForCausalLM(transformers.GptOssConfig(**_LLAMA_LIKE, **_EXPERTS, head_dim=8))
+
+
+def _t5() -> Any:
+    sizes = {"vocab_size": 61, "d_model": 24, "d_ff": 40, "d_kv": 6, "num_layers": 2, "num_heads": 4}
+    config = transformers.T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
+    return transformers.T5ForConditionalGeneration(config)
+
+
 _BUILDERS: dict[str, Builder] = {
     "llama": _llama,
     "llama-tied": lambda: _llama(tie_word_embeddings=True),
@@ -59,13 +85,16 @@ _BUILDERS: dict[str, Builder] = {
     "opt": _opt,
     "qwen3": _qwen3,
     "gemma3": _gemma3,
+    "gpt-neox": _gpt_neox,
+    "mixtral": _mixtral,
 }
+_RARER: dict[str, Builder] = {"qwen3-moe": _qwen3_moe, "gpt-oss": _gpt_oss, "t5": _t5}
 
 
 def build(kind: str) -> Any:
     """The same tiny model on every call."""
     torch.manual_seed(0)
-    return _BUILDERS[kind]().eval()
+    return (_BUILDERS | _RARER)[kind]().eval()
 
 
 @pytest.fixture(params=list(_BUILDERS))
@@ -112,6 +141,17 @@ def make_mask() -> Callable[..., CoreMask]:
     return mask_of
 
 
+def mask_of_all(model: nn.Module, which: str = "random", *, fraction: float = 0.2, seed: int = 0) -> CoreMask:
+    """A mask over every weight, embeddings and LM head included."""
+    scores = {name: weight.parameter.detach().float().abs() for name, weight in bare_weights(model).items()}
+    return CoreMask.from_scores(scores, fraction=fraction, which=which, seed=seed)
+
+
+@pytest.fixture
+def make_full_mask() -> Callable[..., CoreMask]:
+    return mask_of_all
+
+
 def wrap(model: nn.Module, core_mask: CoreMask | None = None, *, adapter_name: str = "default", **options: Any) -> Any:
     """A PeftModel whose adapter changes something: init_weights is off."""
     options = {"init_weights": False, "r": 4, **options}
@@ -122,6 +162,40 @@ def wrap(model: nn.Module, core_mask: CoreMask | None = None, *, adapter_name: s
 @pytest.fixture
 def make_wrapped() -> Callable[..., Any]:
     return wrap
+
+
+def _logits(model: Any, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(tokens, **options).logits
+    return logits
+
+
+@pytest.fixture
+def logits() -> Callable[..., torch.Tensor]:
+    return _logits
+
+
+def _train(model: nn.Module, tokens: torch.Tensor, *, steps: int = 3, lr: float = 0.02) -> list[float]:
+    """Steps of AdamW with weight decay on everything that can be trained; the losses before each step and at the end."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=0.1)
+    losses = []
+    model.train()
+    for _ in range(steps):
+        loss = model(tokens, labels=tokens).loss
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    with torch.no_grad():
+        losses.append(float(model(tokens, labels=tokens).loss))
+    return losses
+
+
+@pytest.fixture
+def train() -> Callable[..., list[float]]:
+    return _train
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,9 @@ def test_defaults_are_those_of_lora() -> None:
     config = CoreRegionConfig()
     assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 8, 0.0)
     assert (config.modules_to_save, config.trainable_token_indices) == (None, None)
+    assert (config.target_parameters, config.rank_pattern, config.alpha_pattern) == (None, {}, {})
+    assert config.rank_pattern is not CoreRegionConfig().rank_pattern
+    assert config.allow_core_changes is False
     assert config.fraction == 0.03
     assert config.peft_type.value == "CORE_REGION"
 
@@ -45,7 +48,14 @@ def test_defaults_are_those_of_lora() -> None:
         ({"r": -1}, InputError, "whole number"),
         ({"r": 1.5}, InputError, "whole number"),
         ({"r": True}, InputError, "whole number"),
+        ({"rank_pattern": {"q_proj": -1}}, InputError, "whole number"),
+        ({"rank_pattern": {"k_proj": 2, "q_proj": 1.5}}, InputError, "got 1.5"),
         ({"lora_dropout": 1.0}, InputError, "below 1"),
+        (
+            {"target_parameters": "experts.down_proj"},
+            TypeError,
+            "`target_parameters` must be a list of strings or None",
+        ),
         ({"base_check": "maybe"}, InputError, "base_check must be"),
         ({"core_mask": {"w": torch.tensor([True])}}, InputError, "CoreMask\\(\\{name: tensor\\}\\)"),
         ({"core_mask": 3}, InputError, "got int"),
@@ -62,6 +72,38 @@ def test_wrong_options_are_refused(options: dict[str, Any], error: type[Exceptio
     with pytest.raises(error, match=words) as caught:
         CoreRegionConfig(**options)
     assert isinstance(caught.value, (LangCoreError, ValueError))
+
+
+def test_a_name_in_place_of_a_list_is_an_error_of_ours_and_of_pefts() -> None:
+    """PEFT raises a TypeError there, this library a ValueError; both are caught."""
+    for error in (TypeError, InputError, ValueError):
+        with pytest.raises(error, match="Put it in a list"):
+            CoreRegionConfig(target_parameters="experts.down_proj")  # type: ignore[arg-type]
+
+
+def test_patterns_and_parameters_are_saved(mask: CoreMask, tmp_path: Path) -> None:
+    """The config file holds them as they were given, names of parameters in their order."""
+    options: dict[str, Any] = {
+        "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+        "rank_pattern": {"q_proj": 2, r".*\.1\..*": 0},
+        "alpha_pattern": {"q_proj": 1.5},
+        "allow_core_changes": True,
+    }
+    CoreRegionConfig(core_mask=mask, **options).save_pretrained(str(tmp_path))
+    loaded = CoreRegionConfig.from_pretrained(str(tmp_path))
+    assert {name: getattr(loaded, name) for name in options} == options
+
+
+def test_configs_of_earlier_versions_load(mask: CoreMask, tmp_path: Path) -> None:
+    """A file without the newer fields gives their defaults."""
+    CoreRegionConfig(core_mask=mask, r=5).save_pretrained(str(tmp_path))
+    path = tmp_path / "adapter_config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("target_parameters", "rank_pattern", "alpha_pattern", "allow_core_changes"):
+        del values[name]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    loaded = CoreRegionConfig.from_pretrained(str(tmp_path))
+    assert (loaded.r, loaded.target_parameters, loaded.rank_pattern, loaded.allow_core_changes) == (5, None, {}, False)
 
 
 def test_a_path_may_be_given_as_path(tmp_path: Path) -> None:

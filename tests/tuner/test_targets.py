@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
 
@@ -113,6 +114,7 @@ def test_a_target_that_is_not_there_is_refused(llama: Any, make_mask: Callable[.
     words = "Target modules .* not found in the base model"
     _refused(llama, NoMatchingPeftModuleError, words, core_mask=make_mask(llama), target_modules=["nothing"])
     _refused(llama, NoTargetError, "layers_to_transform=9", core_mask=make_mask(llama), layers_to_transform=9)
+    words = "All modules were excluded"
     _refused(llama, NoTargetError, words, core_mask=make_mask(llama), target_modules=["q_proj"], exclude_modules=".*")
 
 
@@ -189,6 +191,184 @@ def test_core_tokens_are_not_trained(tokens: Any, llama: Any, make_mask: Callabl
     options = {"core_mask": CoreMask(tensors), "target_modules": ["q_proj"]}
     _refused(llama, ConfigurationError, "trains rows of", **options, trainable_token_indices=tokens)
     get_peft_model(llama, CoreRegionConfig(**options, trainable_token_indices=[3, 4]))
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"up_proj": 3}},
+        {"rank_pattern": {"model.layers.1.self_attn.q_proj": 5, "q_proj": 3}},
+        {"rank_pattern": {r".*\.0\..*": 6}, "alpha_pattern": {r"layers\.1\.mlp\.up_proj": 1, "q_proj": 32}},
+        {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}, "use_rslora": True},
+    ],
+)
+def test_patterns_choose_as_in_lora(
+    patterns: dict[str, Any], llama: Any, build_model: Callable[..., Any], make_mask: Callable[..., CoreMask]
+) -> None:
+    """Endings, full names and regular expressions give every layer the rank and the scaling that LoRA gives it."""
+    options = {"target_modules": ["q_proj", "up_proj"], "r": 4, "lora_alpha": 8, **patterns}
+    ours = get_peft_model(llama, CoreRegionConfig(core_mask=make_mask(llama), **options))
+    lora = get_peft_model(build_model("llama"), LoraConfig(**options))
+    expected = {
+        name: (module.r["default"], module.scaling["default"])
+        for name, module in lora.named_modules()
+        if hasattr(module, "lora_A") and hasattr(module, "scaling")
+    }
+    found = {name: module for name, module in ours.named_modules() if hasattr(module, "core_region_mask")}
+    assert {name: (module.r["default"], module.scaling["default"]) for name, module in found.items()} == expected
+    assert len(set(expected.values())) > 1
+    for name, module in found.items():
+        assert module.core_region_A["default"].shape[0] == expected[name][0]
+        assert module.core_region_B["default"].shape[1] == expected[name][0]
+
+
+def test_a_rank_of_zero_makes_single_layers_dense(
+    llama: Any, make_mask: Callable[..., CoreMask], tokens: torch.Tensor
+) -> None:
+    """Dense and low-rank layers may stand in one adapter; a dense one is scaled by 1."""
+    options: dict[str, Any] = {"rank_pattern": {"up_proj": 0}, "lora_alpha": 32, "init_weights": False}
+    model = get_peft_model(llama, CoreRegionConfig(core_mask=make_mask(llama), **options))
+    layer = llama.model.layers[0].mlp
+    assert list(layer.up_proj.core_region_delta) == ["default"]
+    assert list(layer.up_proj.core_region_A) == []
+    assert list(layer.down_proj.core_region_A) == ["default"]
+    assert layer.up_proj.scaling["default"] == 1.0
+    adapted = model(tokens).logits
+    model.merge_adapter()
+    torch.testing.assert_close(model(tokens).logits, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_patterns_that_match_nothing_are_told(llama: Any, make_mask: Callable[..., CoreMask]) -> None:
+    """PEFT warns of them."""
+    config = CoreRegionConfig(core_mask=make_mask(llama), rank_pattern={"nothing": 2})
+    with pytest.warns(RuntimeWarning, match="rank_pattern keys did not match"):
+        get_peft_model(llama, config)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"modules_to_save": ["up_proj"]}, "modules_to_save trains 'model.layers.0.mlp.up_proj' in full"),
+        ({"trainable_token_indices": [2, 3]}, "trainable_token_indices trains rows of .* 7 of the weights"),
+        ({"trainable_token_indices": {"embed_tokens": [2]}}, "trains rows of 'model.embed_tokens' in full"),
+    ],
+)
+def test_core_changes_may_be_allowed(
+    options: dict[str, Any], words: str, llama: Any, make_mask: Callable[..., CoreMask], tokens: torch.Tensor
+) -> None:
+    """With allow_core_changes what is trained in full may contain core weights; the user is told how many."""
+    rows = torch.zeros(61, 24, dtype=torch.bool)
+    rows[2, :7] = True
+    mask = CoreMask({**make_mask(llama), "model.embed_tokens.weight": rows})
+    common = {"core_mask": mask, "target_modules": ["q_proj"], **options}
+    _refused(llama, ConfigurationError, "allow_core_changes=True", **common)
+    with pytest.warns(UserWarning, match=f"Core weights will change.*{words}"):
+        model = get_peft_model(llama, CoreRegionConfig(**common, allow_core_changes=True))
+    model(tokens, labels=tokens).loss.backward()
+    trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    assert any("modules_to_save" in name or "trainable_tokens" in name for name in trained)
+    assert any("core_region_A" in name for name in trained)
+
+
+class Plain(nn.Module):
+    """A model that transformers does not know, with a list of layers that nobody says are decoder layers."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(9, 8)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.head = nn.Linear(8, 3)
+        with torch.no_grad():
+            self.layers[0].weight.mul_(scale)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden = self.table(tokens)
+        for layer in self.layers:
+            hidden = torch.relu(layer(hidden))
+        output: torch.Tensor = self.head(hidden)
+        return output
+
+
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+def test_computed_masks_of_plain_modules(method: str) -> None:
+    """Without a transformers config the mask covers the targets, whatever they are, and nothing else."""
+    options = {
+        "method": method,
+        "fraction": 0.25,
+        "target_modules": ["table", "layers.1"],
+        "modules_to_save": ["head"],
+    }
+    model = get_peft_model(Plain(), CoreRegionConfig(**options))
+    mask = model.core_mask
+    assert set(mask) == {"table.weight", "layers.1.weight"}
+    assert {name: mask.count(name) for name in mask} == {"table.weight": 18, "layers.1.weight": 16}
+    largest = Plain().table.weight.detach().abs().flatten().topk(18).indices.sort().values
+    chosen = mask["table.weight"].flatten().nonzero().flatten()
+    assert torch.equal(chosen, largest) == (method == "magnitude")
+    sequence = get_peft_model(
+        nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), CoreRegionConfig(method=method, target_modules=["1"])
+    )
+    assert list(sequence.core_mask) == ["1.weight"]
+
+
+def test_computed_masks_of_language_models(llama: Any) -> None:
+    """In a transformers model the mask covers the decoder layers, and targets elsewhere, too."""
+    decoder = {name for name in bare_weights(llama) if "layers." in name}
+    options = {"method": "magnitude", "target_modules": ["q_proj", "embed_tokens", "lm_head"]}
+    model = get_peft_model(llama, CoreRegionConfig(**options))
+    assert set(model.core_mask) == decoder | {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+def test_one_recipe_serves_many_models(method: str, tmp_path: Path) -> None:
+    """A config with a recipe can be used again; each model gets its own mask and saves that one."""
+    config = CoreRegionConfig(method=method, fraction=0.25, target_modules=["layers.0"])
+    first = get_peft_model(Plain(), config)
+    other = Plain()
+    with torch.no_grad():
+        other.layers[0].weight.copy_(other.layers[0].weight.flip(0))
+    second = get_peft_model(other, config)
+    second.add_adapter("again", config)
+    assert first.peft_config["default"] is config
+    first.save_pretrained(str(tmp_path))
+    assert CoreMask.from_pretrained(tmp_path) == first.core_mask
+    same = torch.equal(first.core_mask["layers.0.weight"], second.core_mask["layers.0.weight"])
+    assert same == (method == "random")
+    assert second.peft_config["again"].core_mask == second.peft_config["default"].core_mask
+
+
+def test_a_computed_mask_is_saved_with_its_recipe(
+    llama: Any, build_model: Callable[..., Any], tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    """Loading takes the saved bits and computes nothing, so that other weights give a warning and the same core."""
+    options: dict[str, Any] = {"method": "magnitude", "fraction": 0.1, "target_modules": ["q_proj"]}
+    model = get_peft_model(llama, CoreRegionConfig(**options, init_weights=False))
+    model.save_pretrained(str(tmp_path))
+    loaded = PeftModel.from_pretrained(build_model("llama"), str(tmp_path))
+    assert loaded.core_mask == model.core_mask
+    assert loaded.peft_config["default"].method == "magnitude"
+    assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+    other = build_model("llama")
+    with torch.no_grad():
+        other.model.layers[0].self_attn.q_proj.weight.add_(torch.randn(24, 24))
+    with pytest.warns(UserWarning, match="other weights"):
+        loaded = PeftModel.from_pretrained(other, str(tmp_path))
+    assert loaded.core_mask == model.core_mask
+
+
+def test_an_embedding_outside_the_mask_is_refused(llama: Any, make_mask: Callable[..., CoreMask]) -> None:
+    """Embeddings can be adapted where the mask covers them, and only there."""
+    options = {"core_mask": make_mask(llama), "target_modules": ["embed_tokens", "q_proj"]}
+    _refused(llama, CoreMaskMismatchError, "'model.embed_tokens' is targeted", **options)
+
+
+def test_none_means_linear_layers_only(llama: Any, make_full_mask: Callable[..., CoreMask]) -> None:
+    """Without names neither embeddings nor the LM head are adapted, although the mask covers them."""
+    model = get_peft_model(llama, CoreRegionConfig(core_mask=make_full_mask(llama)))
+    assert len(_adapted(model)) == 14
+    kinds = {type(module).__name__ for module in model.modules() if hasattr(module, "core_region_mask")}
+    assert kinds == {"CoreRegionLinear"}
 
 
 def test_a_merged_adapter_is_in_the_way(llama: Any, make_wrapped: Wrap, make_mask: Callable[..., CoreMask]) -> None:

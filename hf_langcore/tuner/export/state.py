@@ -140,7 +140,8 @@ def _adapted(prefix: str, layer: CoreRegionLayer, names: Sequence[str]) -> Chang
             "the edit first."
         )
     here = [name for name in names if name in layer.core_region_mask]
-    return _Adapted(layer, here) if _is_to_merge(prefix, layer, here) else None
+    # The others matter, too: merged together, all keep off what one of them protects.
+    return _Adapted(layer, list(names)) if _is_to_merge(prefix, layer, here) else None
 
 
 def _tokens(prefix: str, layer: Any, names: Sequence[str]) -> Change | None:
