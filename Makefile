@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check tests results exactness format clean
+.PHONY: demo test check tests results exactness bench conformance format clean
 
 # Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
@@ -29,6 +29,14 @@ results: $(INSTALLED)
 # docs/exactness.md: the published algorithm, three ways to the same mask, and the frozen core's bits, on the real model.
 exactness: $(INSTALLED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/exactness.py --write docs/exactness.md
+
+# docs/performance.md: adapters against LoRA, ratios measured in turns; about half an hour on two quiet cores.
+bench: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/benchmarks/run.py --write docs/performance.md
+
+# docs/conformance.md: PEFT's own test-suite (from its source distribution) with the method in LoRA's place.
+conformance: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/conformance/peft_suite.py --method both -n 2 --report docs/conformance.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
