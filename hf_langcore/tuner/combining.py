@@ -258,7 +258,8 @@ def _by_svd(
     total = recipe.combined(changes, [weight / (layer.scaling[name] or 1) for name, weight in present])
     total = total.t() if layer.fan_in_fan_out else total
     u, s, vh = torch.linalg.svd(total, full_matrices=recipe.full_matrices, driver=recipe.driver)
-    left, right = u[:, : recipe.rank] * s[: recipe.rank], vh[: recipe.rank]
+    rank = min(recipe.rank, len(s))  # the full matrices go on where there are no singular values any more
+    left, right = u[:, :rank] * s[:rank], vh[:rank]
     if recipe.clamp is not None:
         limit = torch.quantile(torch.cat([left.flatten(), right.flatten()]), recipe.clamp)
         left, right = left.clamp(-limit, limit), right.clamp(-limit, limit)

@@ -22,6 +22,8 @@ from hf_langcore.tuner.config import CoreRegionConfig
 from hf_langcore.tuner.cores import LayerCore
 from hf_langcore.tuner.masked_linear import Change
 
+_SMALL_BATCH = 2**12  # numbers
+
 BASE = "__base__"
 """PEFT's name, in mixed batches, for no adapter."""
 
@@ -273,7 +275,12 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         result: torch.Tensor = self.base_layer(x, *args, **kwargs).clone()
         for name in self._here(dict.fromkeys(adapter_names)):
             rows = [row for row, chosen in enumerate(adapter_names) if chosen == name]
-            result[rows] = self._sum(result[rows], self._added(x[rows], [name], self._core([name])))
+            core = self._core([name])
+            # Kernels sum in an order that depends on the batch. A small one is computed whole, so that each row comes out
+            # as it would in a batch of its own kind, to the last bit.
+            small = x.numel() < _SMALL_BATCH
+            added = self._added(x, [name], core)[rows] if small else self._added(x[rows], [name], core)
+            result[rows] = self._sum(result[rows], added)
         return result
 
     def _sum(self, result: torch.Tensor, added: torch.Tensor) -> torch.Tensor:

@@ -188,8 +188,8 @@ class CoreRegionModel(
         if peft_config.target_modules is None and not peft_config.target_parameters:
             matches = self._check_target_module_exists
             peft_config.target_modules = targets.all_covered(model, peft_config, matches)  # type: ignore[assignment]
-        targets.check_full_training(model, peft_config)
         targets.check_targets(model, peft_config, self._check_target_module_exists)
+        targets.check_full_training(model, peft_config)
         self._check_same_parameters(peft_config)
         self._targets = targets
 

@@ -37,7 +37,7 @@ class Setting:
     autocast: bool = False
     method: str = "random"
     fraction: float = 0.01
-    layers: int = 4
+    layers: int = 2
     width: int = 1024
     device: str = "cpu"
 

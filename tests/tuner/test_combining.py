@@ -393,3 +393,12 @@ def test_parameters_are_refused(build_model: Wrap, make_mask: Wrap) -> None:
     model = get_peft_model(base, config)
     with pytest.raises(ConfigurationError, match=r"nn.Parameter \(problematic adapter 'default'\)"):
         model.add_weighted_adapter(["default"], [1.0], "new")
+
+
+def test_a_rank_beyond_the_layers_sizes() -> None:
+    """More rank than a layer has rows is filled with zeros; the sum is exact then."""
+    model = _pair({}, {})
+    model.add_weighted_adapter(["a", "b"], [1.0, -0.5], "new", "svd", svd_rank=20)
+    for layer in tuner_layers(model):
+        parts = layer._change(["a"], torch.float32).on(None) - 0.5 * layer._change(["b"], torch.float32).on(None)
+        torch.testing.assert_close(layer._change(["new"], torch.float32).on(None), parts)
