@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from hf_langcore.masks import unpack_bits
+from hf_langcore.masks import CoreMask, unpack_bits
 
 SPARSE_BELOW = 1 / 16
 """Cores of at most this share are held as indices (4 bytes each, so less than twice the packed bits)."""
@@ -117,6 +118,31 @@ class LayerCore:
             return change.masked_fill_(self.mask(), 0)
         change.view(-1).index_fill_(0, self.index.flat.long(), 0)
         return change
+
+
+class Elsewhere:
+    """What adapters say of a weight whose layer they do not target: the bits of their masks.
+
+    Attributes:
+        masks: The tuner's masks by name of adapter.
+        weight_name: Name of the weight in the bare model.
+    """
+
+    def __init__(self, masks: dict[str, Any], weight_name: str) -> None:
+        self.masks = masks
+        self.weight_name = weight_name
+        self._known: dict[str, tuple[CoreMask, torch.Tensor]] = {}
+
+    def bits(self, name: str) -> torch.Tensor | None:
+        """The packed bits on the CPU, the same tensor each time; None where the mask does not cover the weight."""
+        core_mask = self.masks.get(name)
+        if not isinstance(core_mask, CoreMask) or self.weight_name not in core_mask:
+            return None
+        known = self._known.get(name)
+        if known is None or known[0] is not core_mask:
+            bits = torch.from_numpy(core_mask.packed(self.weight_name).data.copy())
+            self._known[name] = known = (core_mask, bits)
+        return known[1]
 
 
 def _index_of(packed: torch.Tensor, shape: tuple[int, ...]) -> CoreIndex | None:

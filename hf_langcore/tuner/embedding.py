@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812 the name that everybody uses
 
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.cores import LayerCore
-from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere
+from hf_langcore.tuner.cores import Elsewhere, LayerCore
+from hf_langcore.tuner.layer import CoreRegionLayer
 
 
 class CoreRegionEmbedding(nn.Module, CoreRegionLayer):

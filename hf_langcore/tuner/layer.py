@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Any
 
 import torch
 from peft.tuners._buffer_dict import BufferDict
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import resolve_quantization_backend
 from peft.utils.other import get_pattern_key
 from torch import nn
-from torch.nn.utils import parametrize
 
-from hf_langcore.errors import InputError, ModelChangedError, NonFiniteError, UnsupportedModelError
-from hf_langcore.masks import CoreMask, PackedBits
+from hf_langcore.errors import InputError, ModelChangedError
+from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.cores import LayerCore
+from hf_langcore.tuner.cores import Elsewhere, LayerCore
 from hf_langcore.tuner.masked_linear import Change
-
-_SMALL_BATCH = 2**12  # numbers
+from hf_langcore.tuner.merging import MergingLayer
 
 BASE = "__base__"
 """PEFT's name, in mixed batches, for no adapter."""
 
 
-class BrokenAdapterError(NonFiniteError, ValueError):
-    """Merging would make weights NaN or infinite; a ValueError too, which is what PEFT's own methods raise."""
-
-
-class QuantizedMergeError(UnsupportedModelError, ValueError):
-    """Quantised weights cannot take a change exactly; a ValueError too, which is what PEFT's own methods raise."""
-
-
-class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no types
+class CoreRegionLayer(MergingLayer, BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no types
     """The adapters of one layer: their weights, their core masks, merging and unmerging.
 
     Adapters that act together, in a forward pass or merged, all keep off the union of their cores: a weight that
@@ -93,15 +82,14 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         return shape[::-1] if self.fan_in_fan_out else shape
 
     @property
-    def adapted(self) -> torch.Tensor:
-        """The parameter that the adapters change."""
-        parameter: torch.Tensor = getattr(self.get_base_layer(), self.parameter_name)
-        return parameter
+    def weight_name(self) -> str:
+        """Name of the adapted weight in the bare model."""
+        return self._elsewhere.weight_name
 
     @property
-    def stored(self) -> torch.Tensor:
-        """The base value of the parameter, also while adapters are merged into it."""
-        return self.adapted if self._weight_before_merge is None else self._weight_before_merge
+    def masks_of_all(self) -> dict[str, Any]:
+        """The masks of all adapters of the model, by name; the tuner fills it."""
+        return self._elsewhere.masks
 
     def holds(self, parameter_name: str | None) -> bool:
         """Whether a further adapter of this target belongs here: None stands for the module as a whole."""
@@ -183,51 +171,6 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         wide = torch.promote_types(self._merge_dtype(), torch.float32)
         return self._core([adapter]).clear(self._change([adapter], wide).on(None))
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: FBT001, FBT002 PEFT's
-        """Write the effective weight into the base layer; the core keeps every bit.
-
-        Args:
-            safe_merge: Check first that no weight becomes NaN or infinite.
-            adapter_names: The adapters; None for the active ones.
-
-        Raises:
-            BrokenAdapterError: With `safe_merge`, some would; nothing has been changed then.
-            QuantizedMergeError: The base weights are quantised.
-        """
-        requested = check_adapters_to_merge(self, adapter_names)
-        self._merging = [*self._merging, *requested]
-        names = self._here(requested)
-        if not names:
-            return
-        self._require_ordinary_weights()
-        weight = self.adapted.data
-        before = weight if self._weight_before_merge is None else self._weight_before_merge.to(weight.device)
-        merged = self._effective_weight(before, self._merging)
-        if safe_merge and bool((before.isfinite() & ~merged.isfinite()).any()):
-            raise BrokenAdapterError(
-                f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken: it makes "
-                f"finite weights NaN or infinite in {weight.dtype}. Nothing was merged."
-            )
-        self._write_merged(merged)
-        self.merged_adapters = [*self.merged_adapters, *names]
-
-    def unmerge(self) -> None:
-        """Put the base layer's weight back, bit for bit."""
-        self._merging = []
-        if self._weight_before_merge is None:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-            return
-        if self._shared:
-            shared = self._shared[0]
-            # Whoever moved or cast the merged model could not reach it.
-            shared.data = shared.data.to(self.adapted.device, self.adapted.dtype)
-            setattr(self.get_base_layer(), self.parameter_name, shared)
-        else:
-            self.adapted.data.copy_(self._weight_before_merge)
-        self._shared = ()
-        self._weight_before_merge = None
-        self.merged_adapters = []
-
     def extra_repr(self) -> str:
         """Sizes, which not every base layer prints."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
@@ -250,9 +193,11 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         """
         adapter_names = kwargs.pop("adapter_names", None)
         self._check_mixed_batch(x, adapter_names)
-        if self.disable_adapters and self.merged:
-            self._require_no_edit()
-            self.unmerge()
+        if self.disable_adapters:
+            if self.merged:
+                self._require_no_edit()
+                self.unmerge()
+            self._merging = []
         if not self.disable_adapters and adapter_names is not None:
             return self._mixed(x, adapter_names, *args, **kwargs)
         names = self._here(self.active_adapters)
@@ -275,12 +220,7 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         result: torch.Tensor = self.base_layer(x, *args, **kwargs).clone()
         for name in self._here(dict.fromkeys(adapter_names)):
             rows = [row for row, chosen in enumerate(adapter_names) if chosen == name]
-            core = self._core([name])
-            # Kernels sum in an order that depends on the batch. A small one is computed whole, so that each row comes out
-            # as it would in a batch of its own kind, to the last bit.
-            small = x.numel() < _SMALL_BATCH
-            added = self._added(x, [name], core)[rows] if small else self._added(x[rows], [name], core)
-            result[rows] = self._sum(result[rows], added)
+            result[rows] = self._sum(result[rows], self._added(x[rows], [name], self._core([name])))
         return result
 
     def _sum(self, result: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
@@ -309,40 +249,6 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
                 "inside disable_adapter() to edit the bare weights."
             )
 
-    def _require_ordinary_weights(self) -> None:
-        if parametrize.is_parametrized(self.get_base_layer(), self.parameter_name):
-            raise UnsupportedModelError(
-                f"{self.parameter_name!r} is computed by a parametrisation, so there is no stored value to merge into. "
-                "Remove the parametrisation first (torch.nn.utils.parametrize.remove_parametrizations)."
-            )
-        self.require_unquantized()
-
-    def require_unquantized(self) -> None:
-        """Refuse to merge into quantised weights.
-
-        Raises:
-            QuantizedMergeError: They are.
-        """
-        if self.quantization_backend is not None:
-            raise QuantizedMergeError(
-                f"Cannot merge into {self.quantization_backend.backend_name} weights: quantising the sum again would "
-                "change core weights too. Keep the adapter unmerged, or call merge_and_dequantize(), which merges into "
-                "ordinary weights; they need the memory that quantisation saved."
-            )
-
-    def _write_merged(self, merged: torch.Tensor) -> None:
-        weight = self.adapted.data
-        if self._is_tied:
-            # The other user of the tensor keeps the old values: the adapters belong to this layer only.
-            if self._weight_before_merge is None:
-                self._shared, self._weight_before_merge = (self.adapted,), weight
-            setattr(self.get_base_layer(), self.parameter_name, nn.Parameter(merged, requires_grad=False))
-            return
-        if self._weight_before_merge is None:
-            # Subtracting the change again would not give back every bit. The copy waits on the CPU.
-            self._weight_before_merge = weight.to("cpu", copy=True)
-        weight.copy_(merged)
-
     def _drawn(self, *shape: int) -> torch.Tensor:
         """Numbers that are overwritten at once: LoRA draws its start values twice, so the same seed starts the same."""
         return nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5))
@@ -350,10 +256,6 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
     def _features(self) -> tuple[int, int]:
         """Width of input and output."""
         raise NotImplementedError
-
-    def _merge_dtype(self) -> torch.dtype:
-        dtype = self.adapted.dtype
-        return dtype if dtype.is_floating_point else torch.float32
 
     def _here(self, names: Iterable[str]) -> list[str]:
         """Those of the adapters that target this layer."""
@@ -393,14 +295,6 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
         right, left = (a[0], b[0]) if one else (torch.cat(a, dim=-2), torch.cat(b, dim=-1))
         return Change(right.mT, left.mT, dense) if self.fan_in_fan_out else Change(left, right, dense)
 
-    def _effective_weight(self, weight: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
-        """`where(core, W, W + change)`; adding a change of 0 would already turn -0.0 into 0.0."""
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        with torch.no_grad():
-            change = self._change(self._here(names), wide).to(weight.device)
-            changed = change.on(weight.to(wide)).to(weight.dtype)
-            return self._core(names).to(weight.device).keep(changed, weight)
-
     def bits_to_meta(self, adapter_name: str) -> None:
         """Forget an adapter's bits, because a state dict is about to bring them."""
         if adapter_name in self.core_region_mask:
@@ -423,6 +317,8 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         """As in PEFT, but the mask's bits never go to the meta device, where they would be lost."""
+        if adapter_name not in self.core_region_mask:
+            return
         bits = self.core_region_mask[adapter_name]
         super()._move_adapter_to_device_of_base_layer(adapter_name, device)
         if self.core_region_mask[adapter_name].is_meta:
@@ -431,31 +327,6 @@ class CoreRegionLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT ships no ty
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles find the core's entries again themselves."""
         return {**self.__dict__, "_core_in_use": None}
-
-
-class Elsewhere:
-    """What adapters say of a weight whose layer they do not target: the bits of their masks.
-
-    Attributes:
-        masks: The tuner's masks by name of adapter.
-        weight_name: Name of the weight in the bare model.
-    """
-
-    def __init__(self, masks: Mapping[str, Any], weight_name: str) -> None:
-        self.masks = masks
-        self.weight_name = weight_name
-        self._known: dict[str, tuple[CoreMask, torch.Tensor]] = {}
-
-    def bits(self, name: str) -> torch.Tensor | None:
-        """The packed bits on the CPU, the same tensor each time; None where the mask does not cover the weight."""
-        core_mask = self.masks.get(name)
-        if not isinstance(core_mask, CoreMask) or self.weight_name not in core_mask:
-            return None
-        known = self._known.get(name)
-        if known is None or known[0] is not core_mask:
-            bits = torch.from_numpy(core_mask.packed(self.weight_name).data.copy())
-            self._known[name] = known = (core_mask, bits)
-        return known[1]
 
 
 def _scaling(rank: int, alpha: float, *, use_rslora: bool) -> float:

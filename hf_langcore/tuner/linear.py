@@ -11,9 +11,9 @@ from transformers.pytorch_utils import Conv1D
 
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.cores import LayerCore
+from hf_langcore.tuner.cores import Elsewhere, LayerCore
 from hf_langcore.tuner.dequantizing import was_conv1d
-from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere, is_traced
+from hf_langcore.tuner.layer import CoreRegionLayer, is_traced
 from hf_langcore.tuner.masked_linear import Change, Plan, masked_product, plain_product
 from hf_langcore.tuner.plans import choose, situation_of
 

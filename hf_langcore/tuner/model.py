@@ -14,27 +14,30 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from hf_langcore.architecture import bare_weights
-from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError
+from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask, PackedBits, Provenance
 from hf_langcore.tuner import sources
 from hf_langcore.tuner.combining import WeightedAdapters
 from hf_langcore.tuner.config import CoreRegionConfig
+from hf_langcore.tuner.cores import Elsewhere
 from hf_langcore.tuner.dequantizing import keep_plain_layout
 from hf_langcore.tuner.edits import EditMethods
 from hf_langcore.tuner.embedding import CoreRegionEmbedding
 from hf_langcore.tuner.export import AdapterExport
-from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere, tuner_layers
+from hf_langcore.tuner.layer import CoreRegionLayer, tuner_layers
 from hf_langcore.tuner.linear import CoreRegionLinear
 from hf_langcore.tuner.mixing import MixedBatches
 from hf_langcore.tuner.parameters import ParamWrapper
 from hf_langcore.tuner.quantized import QuantizedBases
 from hf_langcore.tuner.saving import AdapterSaving
+from hf_langcore.tuner.states import AdapterStates
 from hf_langcore.tuner.targets import NoTargetError, Targets
 
 
 class CoreRegionModel(
     EditMethods,
     AdapterSaving,
+    AdapterStates,
     AdapterExport,
     WeightedAdapters,
     MixedBatches,
@@ -144,7 +147,9 @@ class CoreRegionModel(
         With a state dict and `low_cpu_mem_usage` nothing has values until that is loaded, the masks' bits neither.
         """
         if self._masks is None:
-            self._masks = {}
+            # transformers makes a tuner for every adapter: all of a model share one dictionary.
+            shared = (layer.masks_of_all for layer in tuner_layers(model))
+            self._masks = next(shared, {})
         try:
             super().inject_adapter(
                 model,
@@ -256,47 +261,6 @@ class CoreRegionModel(
         """Put a module in its place; called by PEFT. The layers have moved their adapters to the right device already."""
         setattr(parent, child_name, new_module)
 
-    @classmethod
-    def _get_adapter_state_dict(
-        cls,
-        model: nn.Module,
-        config: CoreRegionConfig,
-        adapter_name: str,
-        state_dict: dict[str, Any],
-        unwanted_adapter_names: list[str],
-    ) -> dict[str, Any]:
-        """As in PEFT; embeddings that it saves with an adapter are those of the base, also while it is merged.
-
-        PEFT saves the config afterwards, so it must hold the mask of this model by then.
-        """
-        tuner = model if isinstance(model, cls) else getattr(model, "base_model", None)
-        if isinstance(tuner, cls) and tuner._masks and tuner._masks.get(adapter_name) is not None:  # noqa: SLF001
-            config.core_mask = tuner._masks[adapter_name]  # noqa: SLF001
-        for key, module in model.named_modules():
-            name = f"{key}.base_layer.weight"
-            if isinstance(module, CoreRegionLayer) and module.merged and name in state_dict:
-                state_dict[name] = module.stored
-        kept: dict[str, Any] = super()._get_adapter_state_dict(
-            model, config, adapter_name, state_dict, unwanted_adapter_names
-        )
-        return kept
-
-    @classmethod
-    def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: CoreRegionConfig, adapter_name: str, state_dict: dict[str, Any]
-    ) -> dict[str, Any]:
-        """As in PEFT; refuses weights that were trained around another core than the config's."""
-        remapped: dict[str, Any] = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        if isinstance(config.core_mask, CoreMask):
-            present = dict(model.named_buffers())
-            for key, bits in remapped.items():
-                if f".{cls.prefix}mask." in key and key in present and not _same_bits(present[key], bits):
-                    raise CoreMaskMismatchError(
-                        f"The adapter's weights were trained around another core than the one that its config names: "
-                        f"{key!r} differs. Load them with the config that they were saved with."
-                    )
-        return remapped
-
     def _mask_of(self, adapter_name: str) -> CoreMask:
         """The mask of an adapter; where the config only describes it, rebuilt from the layers' bits."""
         given = (self._masks or {}).get(adapter_name, self.peft_config[adapter_name].core_mask)
@@ -328,10 +292,6 @@ def _known_mask(config: CoreRegionConfig) -> CoreMask | None:
 def _base_check(config: CoreRegionConfig) -> str:
     """A computed mask is a control or a stand-in; on other weights it is worth a warning, no more."""
     return "warn" if config.method is not None and config.base_check == "error" else config.base_check
-
-
-def _same_bits(present: Any, bits: Any) -> bool:
-    return present.shape == bits.shape and bool((present.cpu() == bits.cpu()).all())
 
 
 def _fresh_config(core_mask: CoreMask | str | Path | None, base_check: str) -> CoreRegionConfig:

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 from hf_langcore.errors import ConfigurationError, InputError, UnsupportedModelError
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.cores import LayerCore
-from hf_langcore.tuner.layer import CoreRegionLayer, Elsewhere
+from hf_langcore.tuner.cores import Elsewhere, LayerCore
+from hf_langcore.tuner.layer import CoreRegionLayer
 from hf_langcore.tuner.masked_linear import Change, EffectiveWeight
 
 _MATRIX = 2

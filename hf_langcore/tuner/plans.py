@@ -76,12 +76,12 @@ def choose(situation: Situation, core: LayerCore) -> Plan:
         situation: What the costs depend on.
         core: A core as it occurs there.
     """
-    forward, backward = situation.ways()
-    if len(forward) == len(backward) == 1:
-        return Plan(forward[0], backward[0])
     size = math.prod(situation.shape)
     if size < SMALL_WEIGHT and size * situation.tokens < SMALL_PRODUCT:
         return Plan("added", "dense")  # closest to LoRA, number by number, wherever the layer runs
+    forward, backward = situation.ways()
+    if len(forward) == len(backward) == 1:
+        return Plan(forward[0], backward[0])
     if torch.are_deterministic_algorithms_enabled() or _is_captured():
         return by_rule(situation)
     if situation not in _chosen:

@@ -15,7 +15,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbed
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner import CoreRegionConfig, CoreRegionEmbedding, CoreRegionLinear
 from hf_langcore.tuner.cores import LayerCore
-from hf_langcore.tuner.layer import BrokenAdapterError
+from hf_langcore.tuner.merging import BrokenAdapterError
 
 Wrap = Callable[..., Any]
 Bits = dict[str, torch.Tensor]

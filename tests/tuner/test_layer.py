@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from hf_langcore.errors import InputError, LangCoreError, ModelChangedError
 from hf_langcore.masks import PackedBits
 from hf_langcore.tuner import CoreRegionConfig, CoreRegionLinear
-from hf_langcore.tuner.layer import BrokenAdapterError
+from hf_langcore.tuner.merging import BrokenAdapterError
 
 IN, OUT = 7, 5
 
@@ -176,6 +176,48 @@ def test_scaling(options: dict[str, Any], expected: float) -> None:
     """lora_alpha / r, with rslora lora_alpha / sqrt(r), and 1 for a dense change."""
     base = _base()
     assert _layer(base, _core(base), **options).scaling["default"] == expected
+
+
+def test_scaling_can_be_changed() -> None:
+    """set_scale counts from the initial scaling, scale_layer and unscale_layer from the present one, as in LoRA."""
+    base = _base()
+    core = _core(base)
+    layer = _layer(base, core)  # scaling 6 / 3
+    x = torch.randn(3, IN)
+    plain, once = base(x), layer(x)
+    layer.set_scale("default", 0.5)
+    assert layer.scaling["default"] == 1.0
+    torch.testing.assert_close(layer(x) - plain, (once - plain) / 2, rtol=1e-4, atol=1e-5)
+    layer.set_scale("default", 3)
+    assert layer.scaling["default"] == 6.0
+    layer.scale_layer(0.5)
+    layer.scale_layer(0.5)
+    assert layer.scaling["default"] == 1.5
+    layer.unscale_layer(0.5)
+    assert layer.scaling["default"] == 3.0
+    layer.unscale_layer()
+    assert layer.scaling["default"] == 2.0
+    assert torch.equal(layer(x), once)
+    layer.set_scale("elsewhere", 7)
+    layer.scale_layer(0.0)
+    assert torch.equal(layer(x), plain)
+    layer.merge()
+    torch.testing.assert_close(layer(x), plain)
+
+
+def test_scaling_acts_on_active_adapters_only() -> None:
+    """scale_layer and unscale_layer leave the inactive adapter alone; a dense change can be scaled, too."""
+    base = _base()
+    layer = _two(_core(base, seed=1), _core(base, seed=2), base)
+    layer.set_adapter(["b"])
+    x = torch.randn(3, IN)
+    plain, once = base(x), layer(x)
+    layer.scale_layer(0.25)
+    assert layer.scaling == {"a": 2.0, "b": 0.25}
+    torch.testing.assert_close(layer(x) - plain, (once - plain) / 4, rtol=1e-4, atol=1e-5)
+    layer.set_scale("a", 2)
+    layer.unscale_layer()
+    assert layer.scaling == {"a": 4.0, "b": 1.0}
 
 
 def test_bits_that_have_not_arrived_protect_everything() -> None:

@@ -86,8 +86,9 @@ def test_small_products_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     """Nothing is timed where a measurement would take longer than it saves; the way is the one next to LoRA's."""
     monkeypatch.setattr(plans, "_seconds", lambda *_: pytest.fail("measured"))
     core = _core()
-    situation = _situation(core, tokens=64)
-    assert plans.choose(situation, core) == Plan("added", "dense")
+    for share in (0.01, 0.5):
+        core = _core(share=share)
+        assert plans.choose(_situation(core, tokens=64), core) == Plan("added", "dense")
 
 
 def test_deterministic_algorithms_go_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:

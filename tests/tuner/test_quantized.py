@@ -24,7 +24,7 @@ from hf_langcore.errors import CoreMaskMismatchError, InputError, UnsupportedMod
 from hf_langcore.masks import CoreMask
 from hf_langcore.tuner import CoreRegionConfig, CoreRegionLinear, dequantizing
 from hf_langcore.tuner.dequantizing import dequantized, is_quantized_linear
-from hf_langcore.tuner.layer import QuantizedMergeError
+from hf_langcore.tuner.merging import QuantizedMergeError
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason='quantised bases need pip install "hf_langcore[quantized]"')
 

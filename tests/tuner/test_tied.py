@@ -182,21 +182,29 @@ def test_unloaded_models_are_tied(
 
 
 @WHICH
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
 def test_saved_adapters_are_complete(
-    which: str, build_model: Wrap, make_full_mask: Wrap, tokens: torch.Tensor, logits: Wrap, tmp_path: Path
+    low_cpu_mem_usage: bool,
+    which: str,
+    build_model: Wrap,
+    make_full_mask: Wrap,
+    tokens: torch.Tensor,
+    logits: Wrap,
+    tmp_path: Path,
 ) -> None:
     """An adapter of tied layers is saved and loaded onto a tied base, which stays tied."""
     base = _base(build_model, "llama-tied")
     model = _wrapped(base, make_full_mask(base), "llama-tied", which)
     model.save_pretrained(str(tmp_path))
-    loaded = PeftModel.from_pretrained(build_model("llama-tied"), str(tmp_path))
+    loaded = PeftModel.from_pretrained(build_model("llama-tied"), str(tmp_path), low_cpu_mem_usage=low_cpu_mem_usage)
     assert torch.equal(logits(loaded, tokens), logits(model, tokens))
-    loaded.merge_adapter()
-    loaded.unmerge_adapter()
-    inner = loaded.get_base_model()
-    users = [inner.get_input_embeddings(), inner.get_output_embeddings()]
-    weights = [getattr(user, "base_layer", user).weight for user in users]
-    assert weights[0] is weights[1]
+    for again in (False, True):
+        inner = loaded.get_base_model()
+        users = [inner.get_input_embeddings(), inner.get_output_embeddings()]
+        weights = [getattr(user, "base_layer", user).weight for user in users]
+        assert weights[0] is weights[1], again
+        loaded.merge_adapter()
+        loaded.unmerge_adapter()
 
 
 def test_disabling_unmerges(build_model: Wrap, make_full_mask: Wrap, tokens: torch.Tensor, logits: Wrap) -> None:
