@@ -133,6 +133,11 @@ class Elsewhere:
         self.weight_name = weight_name
         self._known: dict[str, tuple[CoreMask, torch.Tensor]] = {}
 
+    def forget(self, name: str) -> None:
+        """A deleted adapter protects nothing any more."""
+        self.masks.pop(name, None)
+        self._known.pop(name, None)
+
     def bits(self, name: str) -> torch.Tensor | None:
         """The packed bits on the CPU, the same tensor each time; None where the mask does not cover the weight."""
         core_mask = self.masks.get(name)

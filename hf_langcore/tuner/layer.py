@@ -171,6 +171,11 @@ class CoreRegionLayer(MergingLayer, BaseTunerLayer):  # type: ignore[misc]  # PE
         wide = torch.promote_types(self._merge_dtype(), torch.float32)
         return self._core([adapter]).clear(self._change([adapter], wide).on(None))
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As in PEFT; the mask goes, too, also from what other layers know of it."""
+        super().delete_adapter(adapter_name)
+        self._elsewhere.forget(adapter_name)
+
     def extra_repr(self) -> str:
         """Sizes, which not every base layer prints."""
         return f"in_features={self.in_features}, out_features={self.out_features}"

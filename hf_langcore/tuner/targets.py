@@ -20,6 +20,7 @@ from hf_langcore.binding import bind
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
+from hf_langcore.tuner.embedding import CoreRegionEmbedding
 from hf_langcore.tuner.dequantizing import is_quantized_linear
 
 Matches = Callable[[CoreRegionConfig, str], Any]
@@ -28,6 +29,10 @@ Matches = Callable[[CoreRegionConfig, str], Any]
 
 class NoTargetError(InputError, NoMatchingPeftModuleError):  # type: ignore[misc]  # PEFT ships no types
     """The targets match no module; also the error that PEFT raises then."""
+
+
+class TokensAndTargetError(ConfigurationError, TypeError):
+    """Rows of a targeted embedding are to be trained in full; also the error that PEFT raises then."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +185,9 @@ class Targets:
                 )
         for key, module, _ in _trained_tokens(model, config):
             if id(_innermost(module)) in as_modules:
-                raise ConfigurationError(
-                    f"trainable_token_indices cannot be applied to modules of type {type(module)}: {key!r} is also named by "
-                    "target_modules. Name it in one of the two."
+                raise TokensAndTargetError(
+                    f"trainable_token_indices cannot be applied to modules of type {CoreRegionEmbedding}: {key!r} is also "
+                    "named by target_modules. Name it in one of the two."
                 )
 
     def check_full_training(self, model: nn.Module, config: CoreRegionConfig) -> None:

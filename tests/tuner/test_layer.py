@@ -499,3 +499,17 @@ def test_no_warnings_in_ordinary_use() -> None:
         layer.merge()
         layer.unmerge()
     assert repr(layer).startswith("core_region.CoreRegionLinear")
+
+
+def test_a_deleted_adapter_is_forgotten_everywhere(llama: Any, make_mask: Callable[..., Any]) -> None:
+    """Neither the tuner nor a layer of another adapter keeps its mask."""
+    from peft import get_peft_model
+
+    model = get_peft_model(llama, CoreRegionConfig(core_mask=make_mask(llama), target_modules=["q_proj"]), "a")
+    model.add_adapter("b", CoreRegionConfig(core_mask=make_mask(llama, "random"), target_modules=["v_proj"]))
+    model.base_model.set_adapter(["a", "b"])
+    model(torch.arange(6)[None])
+    model.delete_adapter("a")
+    layers = [module for module in model.modules() if isinstance(module, CoreRegionLinear)]
+    assert layers
+    assert all("a" not in layer.masks_of_all and "a" not in layer._elsewhere._known for layer in layers)
