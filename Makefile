@@ -36,6 +36,7 @@ bench: $(INSTALLED)
 
 # docs/conformance.md: PEFT's own test-suite (from its source distribution) with the method in LoRA's place.
 conformance: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet parameterized scipy  # what PEFT's tests need besides
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/conformance/peft_suite.py --method both -n 2 --report docs/conformance.md
 
 format: $(INSTALLED)

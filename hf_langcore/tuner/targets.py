@@ -20,8 +20,8 @@ from hf_langcore.binding import bind
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, PackedBits
 from hf_langcore.tuner.config import CoreRegionConfig
-from hf_langcore.tuner.embedding import CoreRegionEmbedding
 from hf_langcore.tuner.dequantizing import is_quantized_linear
+from hf_langcore.tuner.embedding import CoreRegionEmbedding
 
 Matches = Callable[[CoreRegionConfig, str], Any]
 """PEFT's rule: does this config target the module of this name?"""
