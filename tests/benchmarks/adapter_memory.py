@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from models import Setting, silence_upstream, step_of
 
-SETTING = Setting(layers=12)
-_REPEATS = 3
+SETTING = Setting(layers=8)
+_REPEATS = 2
 
 
 def extra_bytes_per_parameter() -> tuple[float, float]:
