@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from hf_langcore.binding import bind
-from hf_langcore.data.mixture import check_mixture, mix_general_data
-from hf_langcore.data.rows import Rows, form_of, require_chat_template
-from hf_langcore.errors import ConfigurationError, CorpusError, UnsupportedModelError
+from hf_langcore.data.rows import Rows
+from hf_langcore.errors import ConfigurationError, UnsupportedModelError
 from hf_langcore.masks import CoreMask
 from hf_langcore.training.config import CoreRegionSFTConfig
 from hf_langcore.training.freeze import CoreFreezeCallback, require_plain_training
-from hf_langcore.training.sampling import Mixture, MixtureReport, MixtureSampler
-from hf_langcore.training.sources import load_rows
-
-_COMPLETIONS = ("prompt_completion", "conversation_pair")
+from hf_langcore.training.mixing import MixingSFTTrainer, general_rows, task_rows
 
 logger = logging.getLogger(__name__)
 
 
-class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
+class CoreRegionSFTTrainer(MixingSFTTrainer):
     """Supervised fine-tuning that protects what a model knew before.
 
     All arguments of SFTTrainer mean what they mean there. Task and general rows are prepared by SFTTrainer, each
@@ -94,15 +88,12 @@ class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
         core_mask = core_mask if core_mask is not None else getattr(args, "core_mask", None)
         _require_one_protection(model, core_mask, peft_config, quantization_config)
         freeze = _freeze(core_mask, model, args)
-        self._mixture: Mixture | None = None
-        self._sampler: MixtureSampler | None = None
-        self._general = _general_rows(general_dataset, args)
-        self.completion_only_loss: bool
+        self._general = general_rows(general_dataset, args)
         super().__init__(
             model=model,
             args=args,
             data_collator=data_collator,
-            train_dataset=_task_rows(train_dataset, self._general),
+            train_dataset=task_rows(train_dataset, self._general),
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             compute_loss_func=compute_loss_func,
@@ -115,105 +106,16 @@ class CoreRegionSFTTrainer(SFTTrainer):  # type: ignore[misc]
             peft_config=peft_config,
             formatting_func=formatting_func,
         )
-        self._require_mixed()
+        self.require_mixed()
         for callback in freeze:
             require_plain_training(self.model, self.args)
             # Of a model that was named: names and shapes; its weights are compared when training begins.
             bind(self.model, callback.core_mask, base_check="off")
 
-    def mixture_report(self, epoch: int | None = None) -> MixtureReport | None:
-        """Rows and tokens of one epoch; None where nothing is mixed, or the mixture streams or is packed.
-
-        Args:
-            epoch: Number of the epoch, from 0; the last one that was begun if None.
-        """
-        if self._mixture is None:
-            return None
-        last = self._sampler.epoch if self._sampler is not None else 0
-        return self._mixture.report(last if epoch is None else epoch)
-
-    def num_examples(self, dataloader: Any) -> int:
-        """Rows in one pass; of a mixture those of an epoch, not all general rows that there are."""
-        batches = getattr(dataloader, "batch_sampler", None)
-        sampler = getattr(getattr(batches, "batch_sampler", batches), "sampler", None)
-        if isinstance(sampler, MixtureSampler):
-            return len(sampler)
-        return int(super().num_examples(dataloader))
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
-        if self._mixture is None:
-            return super()._get_train_sampler(train_dataset)
-        self._sampler = MixtureSampler(self._mixture)
-        return self._sampler
-
-    def _prepare_dataset(
-        self,
-        dataset: Rows,
-        processing_class: Any,
-        args: Any,
-        packing: bool,  # noqa: FBT001 the signature is TRL's
-        formatting_func: Any,
-        dataset_name: str,
-    ) -> Rows:
-        """Mix the general rows into the first data set that is prepared, which is the training set."""
-        general, self._general = self._general, None
-        if general is None:
-            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        parts = copy.copy(args)
-        if packing:
-            parts.max_length = None  # packing cuts at max_length itself, and differently
-        task = super()._prepare_dataset(dataset, processing_class, parts, False, formatting_func, dataset_name)
-        general = self._prepare_general(general, processing_class, parts)
-        mixed = self._mix(task, general, args, packing=packing)
-        if not packing:
-            return mixed
-        return super()._prepare_dataset(mixed, processing_class, args, True, None, dataset_name)
-
-    def _prepare_general(self, rows: Rows, processing_class: Any, args: Any) -> Rows:
-        """As SFTTrainer would prepare it on its own: whether prompts are trained depends on this data's form."""
-        form = form_of(rows, name="general_dataset")
-        require_chat_template(processing_class, form)
-        if form == "text" and args.dataset_text_field != "text":
-            rows = rows.rename_column("text", args.dataset_text_field)
-        of_task: bool = self.completion_only_loss
-        if args.completion_only_loss is None:
-            self.completion_only_loss = form in _COMPLETIONS
-        try:
-            return super()._prepare_dataset(rows, processing_class, args, False, None, "general")
-        finally:
-            self.completion_only_loss = of_task
-
-    def _mix(self, task: Rows, general: Rows, args: Any, *, packing: bool) -> Rows:
-        ratio, by = _mixing(args)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        if packing or isinstance(task, IterableDataset) or isinstance(general, IterableDataset):
-            if packing and args.num_train_epochs > 1 and args.max_steps < 0:
-                logger.warning("With packing=True all epochs see the same sample of general rows.")
-            return mix_general_data(task, general, ratio=ratio, by=by, seed=seed)
-        if args.train_sampling_strategy != "random":
-            raise ConfigurationError(
-                f"train_sampling_strategy={args.train_sampling_strategy!r} orders the rows itself, so no new general "
-                'rows could be drawn for every epoch. Use "random", or mix beforehand with mix_general_data.'
-            )
-        self._mixture = Mixture(task, general, ratio=ratio, by=by, seed=seed)
-        return self._mixture.rows
-
-    def _require_mixed(self) -> None:
-        if self._general is not None:
-            raise ConfigurationError(
-                "general_dataset cannot be mixed into rows that SFTTrainer does not tokenise (images, or "
-                "dataset_kwargs={'skip_prepare_dataset': True}). Mix them beforehand with mix_general_data."
-            )
-
 
 def _short_name(model: str | PreTrainedModel) -> str:
     name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
     return Path(name).name or "model"
-
-
-def _mixing(args: Any) -> tuple[float, str]:
-    """Ratio and unit; plain SFT and training arguments have the default ones."""
-    return getattr(args, "general_data_ratio", 5.0), getattr(args, "general_data_by", "rows")
 
 
 def _freeze(core_mask: CoreMask | str | Path | None, model: Any, args: Any) -> list[CoreFreezeCallback]:
@@ -226,22 +128,6 @@ def _freeze(core_mask: CoreMask | str | Path | None, model: Any, args: Any) -> l
         require_plain_training(model, args)
         bind(model, callback.core_mask, base_check=base_check)
     return [callback]
-
-
-def _general_rows(general_dataset: Rows | str | Path | None, args: Any) -> Rows | None:
-    source = general_dataset if general_dataset is not None else getattr(args, "general_dataset", None)
-    ratio, by = _mixing(args)
-    check_mixture(ratio=ratio, by=by)
-    return None if source is None or ratio == 0 else load_rows(source)
-
-
-def _task_rows(task: Rows | None, general: Rows | None) -> Rows | None:
-    """The task rows; as a stream where the general rows stream, so that SFTTrainer knows from the start."""
-    if isinstance(task, Dataset) and not len(task):
-        raise CorpusError("train_dataset has no rows; there is nothing to learn from.")
-    if isinstance(task, Dataset) and isinstance(general, IterableDataset):
-        return task.to_iterable_dataset()
-    return task
 
 
 def _require_one_protection(model: Any, core_mask: object, peft_config: object, quantization_config: object) -> None:
