@@ -30,11 +30,18 @@ def find(
     languages: loading.Languages = None,
     fraction: Annotated[float, typer.Option(help="Share of each tensor, between 0 and 1.", callback=_fraction)] = 0.01,
     method: Annotated[
-        Literal["taylor", "magnitude", "random"], typer.Option(help="How weights are scored; only taylor reads texts.")
+        Literal["taylor", "taylor_abs", "fisher", "wanda", "magnitude", "random"],
+        typer.Option(help="How weights are scored; magnitude and random read no texts."),
     ] = "taylor",
     which: Annotated[
         Literal["top", "bottom", "random"], typer.Option(help="The core, or one of the controls.")
     ] = "top",
+    granularity: Annotated[
+        Literal["weights", "rows", "columns", "heads", "layers"],
+        typer.Option(
+            help="What is chosen as a whole; the fraction is of rows or columns of a tensor, of all heads or layers."
+        ),
+    ] = "weights",
     max_tokens: loading.MaxTokens = None,
     block_size: loading.BlockSize = 512,
     batch_size: loading.BatchSize = "auto",
@@ -52,12 +59,14 @@ def find(
 
     Examples:
     - `langcore find my-model -o my-core --fraction 0.03`
+    - `langcore find my-model -o my-columns --method wanda --granularity columns --fraction 0.5 --data texts/`
     - `langcore find my-model -o my-core --data texts/ --languages ar,es,ru,zh,ko,vi --max-tokens 100000`
     """
+    reads_texts = method not in {"magnitude", "random"}
     batch = loading.number_or_auto(batch_size)
     loading.require_output(output, folder=True, overwrite=overwrite)
-    state = _state_folder(output) if method == "taylor" else None
-    corpora = loading.load_corpora(data, languages) if method == "taylor" else None
+    state = _state_folder(output) if reads_texts else None
+    corpora = loading.load_corpora(data, languages) if reads_texts else None
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
     from hf_langcore.importance import compute_core_mask
 
@@ -69,6 +78,7 @@ def find(
             method=method,
             fraction=fraction,
             which=which,
+            granularity=granularity,
             block_size=block_size,
             batch_size=batch,
             max_tokens=max_tokens,

@@ -25,13 +25,19 @@ from hf_langcore.data import (
     usable_block_size,
 )
 from hf_langcore.errors import ConfigurationError, InputError, NonFiniteError
+from hf_langcore.heads import attention_heads
+from hf_langcore.importance.gradients import gradient_scores
 from hf_langcore.importance.progress_store import ProgressStore
-from hf_langcore.importance.taylor import taylor_scores
+from hf_langcore.importance.wanda import linear_weights, wanda_scores
 from hf_langcore.masks import CoreMask, ImportanceScores, Provenance
+from hf_langcore.masks.groups import Granularity, check_granularity
 from hf_langcore.masks.selection import check_fraction, check_which
 from hf_langcore.modes import adapters_off, eval_mode, gradients_for
 
-Method = Literal["taylor", "magnitude", "random"]
+Method = Literal["taylor", "taylor_abs", "fisher", "wanda", "magnitude", "random"]
+
+WITHOUT_TEXTS = ("magnitude", "random")
+"""The methods that need nothing but the weights."""
 
 _AUTO_BATCH = 8  # blocks per batch in the published code; fixed, so that masks do not depend on the machine
 
@@ -52,11 +58,17 @@ def compute_importance(
     resume_dir: str | Path | None = None,
     progress: bool = True,
 ) -> ImportanceScores:
-    """Score every weight of the decoder layers.
+    """Score every weight of the decoder layers, per language where texts are read, summed over languages.
 
     - "taylor" (Zhang et al., ACL 2024): abs(sum over batches of gradient x weight) per language, summed over
       languages. The gradient of each batch's mean loss counts, as published, so a smaller last batch weighs as
       much as the others.
+    - "taylor_abs": sum over batches of abs(gradient x weight): what one batch wants and the next does not still counts.
+    - "fisher": the empirical Fisher information, the mean over batches of the squared gradient of the batch's mean
+      loss. With `batch_size=1` these are the gradients of single blocks.
+    - "wanda" (Sun et al., ICLR 2024): abs(weight) x L2 norm of its input feature over all tokens of a language; forward
+      passes only. Matrices of linear layers only: norms and biases are left out of the scores. Languages with more
+      tokens weigh more, so give all the same `max_tokens`.
     - "magnitude": abs(weight), without texts. A control.
     - "random": uniform random numbers, without texts. A control.
 
@@ -64,13 +76,13 @@ def compute_importance(
 
     Args:
         model: A causal LM, bare or wrapped; adapters are switched off meanwhile. It is left as it was.
-        tokenizer: Any callable with transformers' tokenizer interface; only for "taylor".
-        corpora: Language -> texts; only for "taylor". See `hf_langcore.data.corpora`.
+        tokenizer: Any callable with transformers' tokenizer interface; not for "magnitude" and "random".
+        corpora: Language -> texts; not for "magnitude" and "random". See `hf_langcore.data.corpora`.
         method: The scorer.
         block_size: Tokens per block, the start token included; at most the model's context.
         batch_size: Blocks per batch; "auto" is 8.
         max_tokens: At most so many tokens per language, start tokens included.
-        seed: Shuffles the documents ("taylor"; None keeps their order) or seeds "random" (None is 0).
+        seed: Shuffles the documents (None keeps their order) or seeds "random" (None is 0).
         bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
         text_column: Column of data sets, `.jsonl` and `.parquet` files.
         include: "embeddings" or "lm_head" to score these too.
@@ -84,7 +96,8 @@ def compute_importance(
     Raises:
         CorpusError: A text is missing, empty or too short.
         NonFiniteError: A loss is NaN or infinite.
-        UnsupportedModelError: The model has no decoder layers, is quantised, or the tokenizer has no start token.
+        UnsupportedModelError: The model has no decoder layers, is quantised, or the tokenizer has no start token; for "wanda"
+            a matrix is not that of a linear layer (experts in one tensor, routers).
     """
     if method not in get_args(Method):
         raise InputError(
@@ -92,11 +105,12 @@ def compute_importance(
             "importance_from_checkpoints (the method weight_change)."
         )
     weights = decoder_weights(model, include=include)
+    weights = linear_weights(weights) if method == "wanda" else weights
     source = replace(provenance_of(model, weights, method=method), seed=seed)
-    if method != "taylor":
+    if method in WITHOUT_TEXTS:
         return _from_weights(weights, source, random=method == "random")
     if tokenizer is None or corpora is None:
-        raise ConfigurationError('method="taylor" needs texts: compute_importance(model, tokenizer, corpora).')
+        raise ConfigurationError(f'method="{method}" needs texts: compute_importance(model, tokenizer, corpora).')
     start = start_token(tokenizer, bos_token_id)
     block_size = usable_block_size(unwrap(model), block_size)
     pack = partial(pack_blocks, tokenizer=tokenizer, start=start, block_size=block_size, max_tokens=max_tokens)
@@ -110,12 +124,11 @@ def compute_importance(
         block_size=block_size,
         batch_size=check_batch_size(batch_size) or _AUTO_BATCH,
     )
-    store = (
-        ProgressStore(Path(resume_dir), source, model_digest=weights_digest(model)) if resume_dir is not None else None
-    )
-    return ImportanceScores(
-        _over_languages(model, weights, blocks, source, store, progress=progress), provenance=source
-    )
+    store = None
+    if resume_dir is not None:
+        store = ProgressStore(Path(resume_dir), source, model_digest=weights_digest(model))
+    scores = _over_languages(model, weights, blocks, source, store, progress=progress)
+    return ImportanceScores(scores, provenance=source)
 
 
 def compute_core_mask(
@@ -126,6 +139,7 @@ def compute_core_mask(
     method: Method = "taylor",
     fraction: float = 0.01,
     which: Literal["top", "bottom", "random"] = "top",
+    granularity: Granularity = "weights",
     block_size: int = DEFAULT_BLOCK_SIZE,
     batch_size: int | Literal["auto"] = "auto",
     max_tokens: int | None = None,
@@ -136,15 +150,17 @@ def compute_core_mask(
     resume_dir: str | Path | None = None,
     progress: bool = True,
 ) -> CoreMask:
-    """Find the core: score every weight, then take int(fraction * numel) of each tensor.
+    """Find the core: score every weight, then take int(fraction * numel) of each tensor, or whole rows, heads or layers.
 
     Args:
         model: A causal LM; see `compute_importance`, which also explains the arguments that are not listed here.
         tokenizer: Its tokenizer.
         corpora: Language -> texts.
         method: The scorer.
-        fraction: Share of each tensor, strictly between 0 and 1.
+        fraction: Share of each tensor, or of all heads or layers, strictly between 0 and 1.
         which: "top" (the core), "bottom" or "random" (the controls).
+        granularity: "weights", "rows", "columns", "heads" or "layers"; see `CoreMask.from_scores`. Heads that share keys
+            and values are one.
         block_size: Tokens per block.
         batch_size: Blocks per batch.
         max_tokens: At most so many tokens per language.
@@ -163,6 +179,7 @@ def compute_core_mask(
     """
     check_fraction(fraction)  # before hours of scoring, not after
     check_which(which)
+    heads = attention_heads(model) if check_granularity(granularity) == "heads" else None
     scores = compute_importance(
         model,
         tokenizer,
@@ -178,7 +195,9 @@ def compute_core_mask(
         resume_dir=resume_dir,
         progress=progress,
     )
-    return CoreMask.from_scores(scores, fraction=fraction, which=which, seed=seed or 0)
+    return CoreMask.from_scores(
+        scores, fraction=fraction, which=which, seed=seed or 0, granularity=granularity, heads=heads
+    )
 
 
 def _over_languages(
@@ -203,8 +222,7 @@ def _over_languages(
             bar.set_description(f"importance {language}")
             scores = store.load(language, ids) if store else None
             if scores is None:
-                batch = source.batch_size or _AUTO_BATCH
-                scores = taylor_scores(unwrap(model), weights, ids, batch_size=batch, language=language, bar=bar)
+                scores = _score(unwrap(model), weights, ids, source, language, bar=bar)
                 _require_finite(language, scores)
                 if store:
                     store.save(language, ids, scores)
@@ -215,13 +233,29 @@ def _over_languages(
     return total
 
 
+def _score(
+    model: nn.Module,
+    weights: dict[str, Weight],
+    ids: torch.Tensor,
+    source: Provenance,
+    language: str,
+    *,
+    bar: tqdm[Any],
+) -> dict[str, torch.Tensor]:
+    batch_size = source.batch_size or _AUTO_BATCH
+    if source.method == "wanda":
+        return wanda_scores(model, weights, ids, batch_size=batch_size, language=language, bar=bar)
+    method: Any = source.method
+    return gradient_scores(model, weights, ids, method=method, batch_size=batch_size, language=language, bar=bar)
+
+
 def _require_finite(language: str, scores: dict[str, torch.Tensor]) -> None:
-    """Gradients can be infinite where the loss is not; such scores must not be kept."""
+    """Gradients and inputs of layers can be infinite where the loss is not; such scores must not be kept."""
     for name, values in scores.items():
         if not torch.isfinite(values).all():
             raise NonFiniteError(
-                f"The importance of {name!r} on {language!r} is NaN or infinite, although the loss is not; the languages "
-                "before it are kept. Load the model in float32 or bfloat16 instead of float16."
+                f"The importance of {name!r} on {language!r} is NaN or infinite; the languages before it are kept. Load the "
+                "model in float32 or bfloat16 instead of float16, and check that its weights hold no NaN."
             )
 
 

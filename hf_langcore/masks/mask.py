@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from hf_langcore.errors import CoreMaskMismatchError, InputError
 from hf_langcore.masks import storage
 from hf_langcore.masks.bits import PackedBits
 from hf_langcore.masks.dimensions import Dimension, concentrated
+from hf_langcore.masks.groups import Group, check_granularity, fill, random_groups, select_groups
 from hf_langcore.masks.provenance import Provenance
-from hf_langcore.masks.selection import check_fraction, check_which, random_positions, select
+from hf_langcore.masks.selection import check_fraction, check_which
 
 
 class CoreMask(Mapping[str, torch.Tensor]):
@@ -51,27 +53,39 @@ class CoreMask(Mapping[str, torch.Tensor]):
         fraction: float,
         which: str = "top",
         seed: int = 0,
+        granularity: str = "weights",
+        heads: Sequence[Group] | None = None,
         provenance: Provenance | None = None,
     ) -> CoreMask:
-        """Select int(fraction * numel) weights of every tensor by score.
+        """Select int(fraction * numel) weights of every tensor by score, or as large a share of rows, heads or layers.
 
         Args:
             scores: Parameter name -> scores of any shape, such as `ImportanceScores`.
             fraction: Share of each tensor, strictly between 0 and 1. A short vector may get none.
             which: "top" (largest scores), "bottom" (smallest, for `weight_change`) or "random".
             seed: Seed of "random".
+            granularity: "weights"; "rows" (outputs) or "columns" (inputs) of every matrix by the sum of their scores, of
+                vectors single entries; "heads" or "layers" of the whole model by their mean score.
+            heads: For "heads": `hf_langcore.heads.attention_heads(model)`.
             provenance: Where the scores come from; taken from `scores.provenance` where it has one.
 
         Raises:
-            InputError: `fraction` or `which` is wrong.
+            InputError: `fraction`, `which`, `granularity` or `heads` is wrong.
             NonFiniteError: The scores contain NaN.
         """
-        fraction, which = check_fraction(fraction), check_which(which)
+        fraction, which, granularity = check_fraction(fraction), check_which(which), check_granularity(granularity)
         source = provenance or getattr(scores, "provenance", None) or Provenance()
-        planes = {
-            name: select(name, values, fraction=fraction, which=which, seed=seed) for name, values in scores.items()
-        }
-        return cls(planes, provenance=source.selected(which=which, fraction=fraction, seed=seed))
+        planes = select_groups(
+            scores,
+            granularity=granularity,
+            fraction=fraction,
+            which=which,
+            seed=seed,
+            transposed=source.transposed,
+            heads=heads,
+        )
+        selected = source.selected(which=which, fraction=fraction, seed=seed, granularity=granularity)
+        return cls(planes, provenance=selected)
 
     @property
     def provenance(self) -> Provenance:
@@ -130,16 +144,18 @@ class CoreMask(Mapping[str, torch.Tensor]):
         return concentrated(self._planes.items(), transposed=self.provenance.transposed)[:limit]
 
     def __and__(self, other: CoreMask) -> CoreMask:
-        return self._combine(other, "&", PackedBits.__and__)
+        return _combined(self, other, "&", PackedBits.__and__)
 
     def __or__(self, other: CoreMask) -> CoreMask:
-        return self._combine(other, "|", PackedBits.__or__)
+        if not isinstance(other, CoreMask):
+            return NotImplemented
+        return _combined(_widened(self, other), _widened(other, self), "|", PackedBits.__or__)
 
     def __xor__(self, other: CoreMask) -> CoreMask:
-        return self._combine(other, "^", PackedBits.__xor__)
+        return _combined(self, other, "^", PackedBits.__xor__)
 
     def __sub__(self, other: CoreMask) -> CoreMask:
-        return self._combine(other, "-", PackedBits.__sub__)
+        return _combined(self, other, "-", PackedBits.__sub__)
 
     def __invert__(self) -> CoreMask:
         return self.complement()
@@ -150,9 +166,18 @@ class CoreMask(Mapping[str, torch.Tensor]):
         return CoreMask(planes, provenance=self.provenance.combined("complement"))
 
     def random_like(self, *, seed: int = 0) -> CoreMask:
-        """A random mask with as many weights in each tensor as this one: the control."""
-        planes = {name: _random_plane(name, plane, seed) for name, plane in self._planes.items()}
-        return CoreMask(planes, provenance=self.provenance.combined(f"random of equal size, seed {seed}"))
+        """A random mask with as many weights in each tensor as this one: the control.
+
+        Of a mask of whole rows, columns or layers these are drawn as a whole; of any other mask single weights, also of
+        one of heads: `compute_core_mask(model, method="random", granularity="heads", ...)` draws those.
+        """
+        source = self.provenance
+        planes, granularity = random_groups(
+            self._planes, granularity=source.granularity, transposed=source.transposed, seed=seed
+        )
+        words = f"random {granularity} of equal size" if granularity else "random of equal size"
+        drawn = replace(source.combined(f"{words}, seed {seed}"), granularity=granularity)
+        return CoreMask(planes, provenance=drawn)
 
     def restricted_to(self, names: set[str]) -> CoreMask:
         """The part of the mask that covers `names`."""
@@ -201,29 +226,33 @@ class CoreMask(Mapping[str, torch.Tensor]):
             f"({100 * self.density():.3g} %) in {len(self)} tensors)"
         )
 
-    def _combine(
-        self, other: CoreMask, operator: str, operation: Callable[[PackedBits, PackedBits], PackedBits]
-    ) -> CoreMask:
-        if not isinstance(other, CoreMask):
-            return NotImplemented
-        self._require_same_shapes(other)
-        planes = {name: operation(plane, other.packed(name)) for name, plane in self._planes.items()}
-        return CoreMask(planes, provenance=self.provenance.combined(operator, other.provenance))
 
-    def _require_same_shapes(self, other: CoreMask) -> None:
-        mine, others = self.shapes(), other.shapes()
-        if mine == others:
-            return
-        wrong = sorted(name for name in mine.keys() | others.keys() if mine.get(name) != others.get(name))
-        name = wrong[0]
-        raise CoreMaskMismatchError(
-            f"The two masks cover different tensors: {len(wrong)} differ, the first is {name!r} with shape "
-            f"{mine.get(name)} here and {others.get(name)} there. Combine masks of one model, found with the same "
-            "`include`; `restricted_to(names)` cuts a mask to some tensors."
-        )
+def _combined(
+    mine: CoreMask, other: CoreMask, operator: str, operation: Callable[[PackedBits, PackedBits], PackedBits]
+) -> CoreMask:
+    if not isinstance(other, CoreMask):
+        return NotImplemented
+    _require_same_shapes(mine.shapes(), other.shapes())
+    planes = {name: operation(mine.packed(name), other.packed(name)) for name in mine}
+    return CoreMask(planes, provenance=mine.provenance.combined(operator, other.provenance))
 
 
-def _random_plane(name: str, plane: PackedBits, seed: int) -> PackedBits:
-    chosen = torch.zeros(plane.size, dtype=torch.bool)
-    chosen[torch.from_numpy(random_positions(name, plane.size, plane.count(), seed=seed))] = True
-    return PackedBits.from_bool(chosen.view(plane.shape))
+def _widened(core_mask: CoreMask, other: CoreMask) -> CoreMask:
+    """A mask with nothing chosen in the tensors that only `other` covers, where both are of one model."""
+    if not core_mask.shapes().keys() & other.shapes().keys():
+        return core_mask
+    shapes = {name: shape for name, shape in other.shapes().items() if name not in core_mask}
+    planes = {name: core_mask.packed(name) for name in core_mask} | fill(shapes, ())
+    return CoreMask(planes, provenance=core_mask.provenance)
+
+
+def _require_same_shapes(mine: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> None:
+    if mine == others:
+        return
+    wrong = sorted(name for name in mine.keys() | others.keys() if mine.get(name) != others.get(name))
+    name = wrong[0]
+    raise CoreMaskMismatchError(
+        f"The two masks cover different tensors: {len(wrong)} differ, the first is {name!r} with shape "
+        f"{mine.get(name)} here and {others.get(name)} there. Combine masks of one model, found with the same "
+        "`include`; `restricted_to(names)` cuts a mask to some tensors."
+    )

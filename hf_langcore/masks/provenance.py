@@ -28,6 +28,7 @@ class Provenance:
         method: The scorer, such as "taylor"; "given" for tensors made by hand.
         which: "top", "bottom" or "random"; None for scores and for combined masks.
         fraction: Share of each tensor that was selected.
+        granularity: "rows", "columns", "heads" or "layers" where these were selected as a whole; None for single weights.
         seed: Seed of "random" selections and scorers.
         operation: For masks made from other masks, the set operation in words.
         tokens: Language -> number of tokens that were scored.
@@ -43,6 +44,7 @@ class Provenance:
     method: str = "given"
     which: str | None = None
     fraction: float | None = None
+    granularity: str | None = None
     seed: int | None = None
     operation: str | None = None
     tokens: Mapping[str, int] = field(default_factory=dict)
@@ -59,25 +61,41 @@ class Provenance:
         """The languages whose text was used, in order."""
         return tuple(self.tokens)
 
-    def selected(self, *, which: str, fraction: float, seed: int) -> Provenance:
+    def selected(self, *, which: str, fraction: float, seed: int, granularity: str = "weights") -> Provenance:
         """The provenance of a mask that was selected from scores of this provenance."""
-        return replace(self, which=which, fraction=fraction, seed=seed if which == "random" else self.seed)
+        return replace(
+            self,
+            which=which,
+            fraction=fraction,
+            granularity=None if granularity == "weights" else granularity,
+            seed=seed if which == "random" else self.seed,
+        )
 
     def combined(self, operation: str, other: Provenance | None = None) -> Provenance:
-        """The provenance of a set operation; the base model is kept where both sides agree on it."""
+        """The provenance of a set operation; the base model is kept where both sides agree on it.
+
+        Masks of one model that cover different tensors agree where the fingerprints of the tensors that both cover do;
+        the result then has the fingerprints of all.
+        """
         right = "" if other is None else f" {other.summary()}"
         other = other or self
-        same_base = self.base_fingerprint == other.base_fingerprint
+        merged = _merged(self.base_fingerprint, other.base_fingerprint)
+        same_base = merged is not None or self.base_fingerprint == other.base_fingerprint
         same_name = same_base and (self.base_model, self.base_revision) == (other.base_model, other.base_revision)
         return Provenance(
             method="combined",
             operation=f"{self.summary()} {operation}{right}",
             base_model=self.base_model if same_name else None,
             base_revision=self.base_revision if same_name else None,
-            base_fingerprint=self.base_fingerprint if same_base else None,
-            transposed=self.transposed if self.transposed == other.transposed else (),
+            base_fingerprint=merged,
+            transposed=self._transposed_with(other, same_base=merged is not None),
             versions=self.versions,
         )
+
+    def _transposed_with(self, other: Provenance, *, same_base: bool) -> tuple[str, ...]:
+        if same_base or self.transposed == other.transposed:
+            return tuple(dict.fromkeys((*self.transposed, *other.transposed)))
+        return ()
 
     def summary(self) -> str:
         """One short phrase, such as "taylor top 3 % (ar es ru)"."""
@@ -85,7 +103,9 @@ class Provenance:
             return f"({self.operation})"
         parts = [self.method]
         if self.which is not None and self.fraction is not None:
-            parts.append(f"{self.which} {100 * self.fraction:g} %")
+            parts.append(
+                f"{self.which} {100 * self.fraction:g} %{f' of {self.granularity}' if self.granularity else ''}"
+            )
         if self.tokens:
             parts.append(f"({' '.join(self.tokens)})")
         return " ".join(parts)
@@ -124,3 +144,13 @@ class Provenance:
                 f"The provenance of the mask cannot be read ({error}). It was written by another version of "
                 "hf_langcore or altered; update hf_langcore or download the mask again."
             ) from error
+
+
+def _merged(mine: Fingerprint | None, other: Fingerprint | None) -> Fingerprint | None:
+    """The fingerprints of all tensors where those of the tensors that both cover agree."""
+    if mine is None or other is None or mine.algorithm != other.algorithm:
+        return None
+    shared = mine.tensors.keys() & other.tensors.keys()
+    if not shared or any(mine.tensors[name] != other.tensors[name] for name in shared):
+        return None
+    return Fingerprint({**mine.tensors, **other.tensors}, mine.algorithm)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_langcore import CoreMask, compute_core_mask
+from hf_langcore.cli.find import find
 from hf_langcore.data import corpora_from_folder
+from hf_langcore.data.mini import mini_corpora
 from hf_langcore.importance import compute as compute_module
+from hf_langcore.masks.groups import Granularity
 
 
 def test_the_mask_is_that_of_the_python_call(
@@ -30,6 +33,27 @@ def test_the_mask_is_that_of_the_python_call(
     facts = json.loads(outcome.out)
     assert (facts["digest"], facts["count"]) == (expected.digest(), expected.count())
     assert not (tmp_path / "core.partial").exists()
+
+
+def test_methods_and_granularities(langcore: Any, model_folder: str, tmp_path: Path) -> None:
+    """Half of the columns by Wanda score, half of the heads by Fisher information: as from Python."""
+    for method, granularity in (("wanda", "columns"), ("fisher", "heads")):
+        arguments = ("--method", method, "--granularity", granularity, "--fraction", 0.5, "--languages", "en")
+        output = tmp_path / granularity
+        assert langcore("find", model_folder, "-o", output, *arguments, "--max-tokens", 64, "-q").code == 0
+        mask = CoreMask.from_pretrained(output)
+        model = AutoModelForCausalLM.from_pretrained(model_folder)
+        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        options = {"method": method, "granularity": granularity, "fraction": 0.5, "max_tokens": 64, "progress": False}
+        assert mask == compute_core_mask(model, tokenizer, mini_corpora(["en"]), **options)
+        assert mask.provenance.granularity == granularity
+        assert not (tmp_path / f"{granularity}.partial").exists()
+    assert "'blocks'" in langcore("find", model_folder, "-o", "x", "--granularity", "blocks").err
+
+
+def test_choices_of_granularity_are_those_of_the_library() -> None:
+    """The command line repeats them, so that --help needs no torch."""
+    assert get_type_hints(find)["granularity"] == Granularity
 
 
 def test_an_existing_folder_is_not_overwritten(langcore: Any, model_folder: str, tmp_path: Path) -> None:
@@ -52,7 +76,7 @@ def test_an_interrupted_search_resumes(
     langcore: Any, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state of finished languages lies beside the output until the mask is saved."""
-    plain, scored = compute_module.taylor_scores, []
+    plain, scored = compute_module.gradient_scores, []
 
     def breaking(*args: Any, language: str, **options: Any) -> Any:
         if language == "zh" and "zh" not in scored:
@@ -61,7 +85,7 @@ def test_an_interrupted_search_resumes(
         scored.append(language)
         return plain(*args, language=language, **options)
 
-    monkeypatch.setattr(compute_module, "taylor_scores", breaking)
+    monkeypatch.setattr(compute_module, "gradient_scores", breaking)
     arguments = ("find", model_folder, "-o", "core", "--languages", "en,zh", "--max-tokens", 128, "-q")
     assert langcore(*arguments).code == 1
     assert not (tmp_path / "core").exists()
@@ -94,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compute_module, "taylor_scores", interrupted)
+    monkeypatch.setattr(compute_module, "gradient_scores", interrupted)
     outcome = langcore("find", model_folder, "-o", "core", "--languages", "en", "--max-tokens", 64, "-q")
     assert outcome.code == 130
     assert "interrupted; run the same command again to resume" in outcome.err

@@ -97,7 +97,7 @@ def test_interrupted_search_resumes_at_the_next_language(
     """Finished languages are not scored again, and the result is the same bit for bit."""
     expected = compute_importance(llama, tokenizer, texts, **OPTIONS)
     scored: list[str] = []
-    plain = compute_module.taylor_scores
+    plain = compute_module.gradient_scores
 
     def counting(*args: Any, language: str, **options: Any) -> Any:
         if language == "de" and not scored.count("broken"):
@@ -106,7 +106,7 @@ def test_interrupted_search_resumes_at_the_next_language(
         scored.append(language)
         return plain(*args, language=language, **options)
 
-    monkeypatch.setattr(compute_module, "taylor_scores", counting)
+    monkeypatch.setattr(compute_module, "gradient_scores", counting)
     with pytest.raises(KeyboardInterrupt):
         compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
     resumed = compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
@@ -121,10 +121,10 @@ def test_state_of_other_settings_is_never_taken(
     """Another block size, other texts or other weights are scored anew."""
     compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
     scored: list[str] = []
-    plain = compute_module.taylor_scores
+    plain = compute_module.gradient_scores
     monkeypatch.setattr(
         compute_module,
-        "taylor_scores",
+        "gradient_scores",
         lambda *args, language, **options: scored.append(language) or plain(*args, language=language, **options),
     )
     compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **{**OPTIONS, "block_size": 8})
@@ -154,6 +154,25 @@ def test_through_peft_the_mask_is_the_same(model: Any, tokenizer: Any, texts: An
     assert {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad} == trainable
 
 
+def test_granularity_is_checked_before_scoring(llama: Any, tokenizer: Any, texts: Any) -> None:
+    """A wrong word, or heads that cannot be told, cost nothing: no text is read."""
+    with pytest.raises(InputError, match="granularity must be one of"):
+        compute_core_mask(llama, tokenizer, texts, granularity="blocks", **OPTIONS)
+    llama.config.num_attention_heads = 5
+    with pytest.raises(UnsupportedModelError, match=r"'model\.layers\.0\.self_attn'"):
+        compute_core_mask(llama, tokenizer, texts, granularity="heads", **OPTIONS)
+    assert tokenizer.calls == []
+
+
+def test_columns_of_transposed_weights_are_inputs(gpt2: Any) -> None:
+    """Rows of GPT-2's stored matrices."""
+    mask = compute_core_mask(gpt2, method="magnitude", fraction=0.5, granularity="columns")
+    inputs = mask["transformer.h.0.mlp.c_fc.weight"]
+    assert inputs.shape == (32, 128)
+    assert int(inputs.all(1).sum()) == 16
+    assert int(inputs.sum()) == 16 * 128
+
+
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), True, "0.1", None])
 def test_fraction_is_checked_before_scoring(llama: Any, tokenizer: Any, texts: Any, fraction: Any) -> None:
     """A wrong fraction costs nothing: no text is read."""
@@ -168,6 +187,8 @@ def test_bad_input_is_named(llama: Any, tokenizer: Any, texts: Any) -> None:
         compute_importance(llama, tokenizer, texts, method="weight_change")
     with pytest.raises(ConfigurationError, match="needs texts"):
         compute_importance(llama, tokenizer)
+    with pytest.raises(ConfigurationError, match='"wanda" needs texts'):
+        compute_importance(llama, method="wanda")
     with pytest.raises(CorpusError, match="language codes"):
         compute_importance(llama, tokenizer, {})
     with pytest.raises(CorpusError, match="'xx'"):
@@ -184,7 +205,7 @@ def test_nan_in_a_later_language_keeps_the_earlier_ones(
     llama: Any, tokenizer: Any, texts: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss that breaks down in one language loses nothing that was finished."""
-    plain = compute_module.taylor_scores
+    plain = compute_module.gradient_scores
 
     def breaking(model: Any, weights: Any, blocks: Any, *, language: str, **options: Any) -> Any:
         if language == "de":
@@ -192,7 +213,7 @@ def test_nan_in_a_later_language_keeps_the_earlier_ones(
                 model.model.norm.weight[0] = float("nan")
         return plain(model, weights, blocks, language=language, **options)
 
-    monkeypatch.setattr(compute_module, "taylor_scores", breaking)
+    monkeypatch.setattr(compute_module, "gradient_scores", breaking)
     with pytest.raises(NonFiniteError):
         compute_importance(llama, tokenizer, texts, resume_dir=tmp_path, **OPTIONS)
     assert len(list(tmp_path.iterdir())) == 1

@@ -125,8 +125,12 @@ def test_masks_of_other_tensors_are_not_combined(make_mask: Make) -> None:
     for combine in (lambda: mask & other, lambda: mask - other, lambda: mask.jaccard(other)):
         with pytest.raises(CoreMaskMismatchError, match=r"1 differ, .*'b.weight' with shape \(33,\) here and \(34,\)"):
             combine()
+    with pytest.raises(CoreMaskMismatchError, match="1 differ"):
+        mask | other
     with pytest.raises(CoreMaskMismatchError, match="2 differ"):
-        mask | mask.restricted_to({"a.weight"})
+        mask & mask.restricted_to({"a.weight"})
+    with pytest.raises(CoreMaskMismatchError, match="3 differ"):
+        mask.restricted_to({"a.weight"}) | mask.restricted_to({"b.weight", "c.experts"})
     with pytest.raises(TypeError, match="unsupported operand"):
         mask & {"a.weight": True}  # type: ignore[operator]
     assert mask != {"a.weight": True}

@@ -18,10 +18,10 @@ def full(make_mask: Any) -> Provenance:
 
 
 def test_a_full_provenance_survives_json(full: Provenance) -> None:
-    """Every field comes back equal; the fixture leaves none out but `operation`."""
+    """Every field comes back equal; the fixture leaves two out."""
     values = json.loads(json.dumps(full.to_dict()))
     assert Provenance.from_dict(values) == full
-    assert {item.name for item in fields(Provenance)} - set(values) == {"operation"}
+    assert {item.name for item in fields(Provenance)} - set(values) == {"operation", "granularity"}
     assert values["base_fingerprint"]["total"] == full.base_fingerprint.total
 
 
@@ -108,6 +108,20 @@ def test_a_combination_of_two_bases_has_none(full: Provenance) -> None:
     assert full.combined("&", other).base_fingerprint is None
     named, elsewhere = Provenance(base_model="me/a"), Provenance(base_model="me/b")
     assert named.combined("|", elsewhere).base_model is None
+
+
+def test_masks_of_different_tensors_of_one_base(full: Provenance) -> None:
+    """The fingerprints of all tensors, where those that both know agree; where one differs, no base is claimed."""
+    mine = replace(full, base_fingerprint=Fingerprint({"a": "0", "b": "1"}), transposed=("a",))
+    other = replace(full, base_fingerprint=Fingerprint({"b": "1", "c": "2"}), transposed=("c",))
+    both = mine.combined("|", other)
+    assert both.base_fingerprint == Fingerprint({"a": "0", "b": "1", "c": "2"})
+    assert both.transposed == ("a", "c")
+    assert both.base_model == full.base_model
+    for tensors, algorithm in (({"b": "x", "a": "0"}, None), ({"c": "2"}, None), ({"b": "1"}, "another")):
+        print_ = Fingerprint(tensors, algorithm) if algorithm else Fingerprint(tensors)
+        combined = mine.combined("|", replace(other, base_fingerprint=print_))
+        assert (combined.base_fingerprint, combined.base_model, combined.transposed) == (None, None, ())
 
 
 def test_one_base_under_two_names_keeps_its_fingerprint(full: Provenance) -> None:
