@@ -1,14 +1,20 @@
-"""Writing files so that a killed process leaves the old content or the new, never half."""
+"""Writing files and folders so that a killed process leaves the old content or the new, never half."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hf_langcore.errors import ArtifactExistsError
 
 _READ_SIZE = 1 << 20
 
@@ -42,6 +48,57 @@ def replace_json(path: Path, value: Any) -> None:
     replace_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def require_free(folder: str | Path, *, overwrite: bool) -> Path:
+    """The folder to write, without symbolic links.
+
+    Raises:
+        ArtifactExistsError: It is a file, or it is not empty and `overwrite` is False.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise ArtifactExistsError(f"Cannot save into {str(target)!r}: it is a file. Name a folder.")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise ArtifactExistsError(
+            f"{str(target)!r} exists and is not empty. Name a new folder, or pass overwrite=True to replace the weights "
+            "in it."
+        )
+    return target
+
+
+@contextmanager
+def new_folder(folder: str | Path, *, overwrite: bool, last: str, stale: str) -> Iterator[Path]:
+    """A temporary folder beside `folder`; becomes `folder` when everything is written, and vanishes if not.
+
+    A folder that does not exist yet appears complete, in one step. In one that exists the new files replace the old
+    ones within moments: weights that were there go first, `last` comes last, so that a process killed in between leaves
+    a folder that cannot be loaded, never a mixture. Other files stay.
+
+    Args:
+        folder: Where to.
+        overwrite: Replace weights that are there.
+        last: Name of the file without which nobody can load the folder.
+        stale: Regular expression for the names of files that must not stay beside the new ones.
+
+    Raises:
+        ArtifactExistsError: It is a file, or it is not empty and `overwrite` is False.
+    """
+    target = require_free(folder, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    staging.mkdir()
+    try:
+        yield staging
+        for path in _files_in(staging):
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+        if target.exists():
+            _replace_files(staging, target, last, stale)
+        else:
+            staging.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     digest = hashlib.sha256()
@@ -49,6 +106,21 @@ def sha256_of(path: Path) -> str:
         while chunk := source.read(_READ_SIZE):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _replace_files(staging: Path, target: Path, last: str, stale: str) -> None:
+    (target / last).unlink(missing_ok=True)
+    for path in list(target.iterdir()):
+        if path.is_file() and re.fullmatch(stale, path.name):
+            path.unlink()
+    for path in sorted(_files_in(staging), key=lambda path: path == staging / last):
+        place = target / path.relative_to(staging)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _umask() -> int:

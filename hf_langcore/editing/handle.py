@@ -144,6 +144,24 @@ class EditHandle:
         self._adapters, self._saved = None, []
         adapters.undo()
 
+    def keep(self) -> None:
+        """Let what was written stay for good: the old values are forgotten, and restoring does nothing any more.
+
+        Raises:
+            ModelChangedError: Adapters were merged for the edit, so that it lies in effective weights, or another edit is open.
+        """
+        model, adapters = self._model(), self._adapters
+        if adapters is None or model is None:
+            return
+        if len(_OPEN_EDITS[model]) > 1 or not adapters.is_empty:
+            raise ModelChangedError(
+                "An edit can be kept only where it is the model's one open edit and no adapter was merged for it. Restore the "
+                "other edits, or merge the adapter into the base first.",
+                handle=self,
+            )
+        _OPEN_EDITS[model].remove(self)
+        self._adapters, self._saved = None, []
+
     def value_before(self, weight: Weight, value: torch.Tensor) -> torch.Tensor:
         """What `value` of a weight was before this edit."""
         base = self._adapters.value_before(weight) if self._adapters is not None else None

@@ -28,6 +28,11 @@ class MergedAdapters:
             self.undo()
             raise
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no adapter was merged."""
+        return not self._layers
+
     def undo(self) -> None:
         """Take the adapters out again, also where somebody has unmerged them meanwhile."""
         while self._layers:

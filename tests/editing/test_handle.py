@@ -228,3 +228,27 @@ def test_lost_handles_can_be_restored(llama: Any) -> None:
     assert restore_all(llama) == 3
     assert same(llama, before)
     assert restore_all(llama) == 0
+
+
+def test_an_edit_may_be_kept_for_good(llama: Any) -> None:
+    core_mask = compute_core_mask(llama, None, {}, method="magnitude", fraction=0.1)
+    before = {name: weight.detach().clone() for name, weight in llama.named_parameters()}
+    handle = perturb(llama, core_mask, how="zero")
+    handle.keep()
+    handle.restore()
+    assert not handle.is_open
+    assert handle_module.restore_all(llama) == 0
+    weights = dict(llama.named_parameters())
+    assert all(not weights[name][core_mask[name]].any() for name in core_mask)
+    assert all(torch.equal(weights[name][~core_mask[name]], before[name][~core_mask[name]]) for name in core_mask)
+
+
+def test_an_edit_under_another_is_not_kept(llama: Any) -> None:
+    core_mask = compute_core_mask(llama, None, {}, method="magnitude", fraction=0.1)
+    with perturb(llama, core_mask) as first:
+        with (
+            perturb(llama, core_mask, how="mean", base_check="off"),
+            pytest.raises(ModelChangedError, match="one open edit"),
+        ):
+            first.keep()
+        assert first.is_open

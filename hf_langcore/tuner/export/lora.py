@@ -25,6 +25,7 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from transformers.pytorch_utils import Conv1D
 
 from hf_langcore.errors import InputError, UnsupportedModelError
+from hf_langcore.files import require_free
 from hf_langcore.tuner.embedding import CoreRegionEmbedding
 from hf_langcore.tuner.export.cover import Indices, minimum_cover
 from hf_langcore.tuner.export.parts import (
@@ -35,7 +36,6 @@ from hf_langcore.tuner.export.parts import (
     common_options,
     masked_change,
     oriented,
-    require_free,
     save_adapter,
     set_targets,
     trained_in_full,

@@ -2,42 +2,28 @@
 
 Only what adapters change is computed, and only for the shard that is being written; everything else goes from the model
 to the file without a copy.
-
-Transformers keeps some weights in another form than its files do (experts of a mixture are one tensor in memory, many
-in the file) and turns a whole state dict back when it saves. Here it does that twice: once with tensors that have no
-values but remember where they come from, which tells what each shard needs, and once for each shard, with values for
-what it needs and none for the rest.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import save_file
-from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from hf_langcore.architecture import bare_weights, require_editable
 from hf_langcore.binding import LINEAGE_ATTRIBUTE
+from hf_langcore.editing.conversion import CONFIG, MODEL_WEIGHTS, FileForm, save_shards
 from hf_langcore.errors import ArtifactExistsError, InputError, UnsupportedModelError
-from hf_langcore.files import replace_text
+from hf_langcore.files import new_folder, require_free
 from hf_langcore.masks import CoreMask
-from hf_langcore.tuner.export.parts import ADAPTER_CONFIG, new_folder, require_adapters, require_free
+from hf_langcore.tuner.export.parts import ADAPTER_CONFIG, require_adapters
 from hf_langcore.tuner.export.state import Entry, merged_state
-
-CONFIG = "config.json"
-
-_MODEL_WEIGHTS = r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?"
 
 
 def save_merged(
@@ -55,15 +41,17 @@ def save_merged(
     model: PreTrainedModel = tuner.model
     state = merged_state(model, names)
     config = _config(model, state, [tuner.peft_config[name].core_mask for name in names])
-    checkpoint = Checkpoint(model, _without_aliases(model, state))
-    split = split_torch_state_dict_into_shards(checkpoint.layout, max_shard_size=max_shard_size)
-    with new_folder(folder, overwrite=overwrite, last=CONFIG, stale=_MODEL_WEIGHTS) as staging:
-        for file, keys in split.filename_to_tensors.items():
-            save_file(checkpoint.tensors(keys), staging / file, metadata={"format": "pt"})
-        if split.is_sharded:
-            metadata = {"total_parameters": checkpoint.parameters, **split.metadata}
-            index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
-            replace_text(staging / SAFE_WEIGHTS_INDEX_NAME, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    written = _without_aliases(model, state)
+    form = _file_form(model, written)
+    parameters = sum(each.stored.numel() for each in written.values() if isinstance(each.stored, torch.nn.Parameter))
+    with new_folder(folder, overwrite=overwrite, last=CONFIG, stale=MODEL_WEIGHTS) as staging:
+        save_shards(
+            staging,
+            form.layout,
+            lambda keys: form.convert(lambda name: written[name].value().cpu(), keys),
+            max_shard_size=max_shard_size,
+            metadata={"total_parameters": parameters},
+        )
         if model.is_remote_code():
             custom_object_save(model, staging, config=config)
         config.save_pretrained(staging)
@@ -71,70 +59,13 @@ def save_merged(
             model.generation_config.save_pretrained(staging)
 
 
-class Checkpoint:
-    """The tensors of a checkpoint, under the names and in the form that its files have.
-
-    Attributes:
-        layout: Name -> tensor without values (on the meta device) of the right shape and dtype.
-        parameters: How many numbers are parameters; buffers are not.
-    """
-
-    def __init__(self, model: PreTrainedModel, state: Mapping[str, Entry]) -> None:
-        self._model = model
-        self._state = state
-        try:
-            traced = {name: _Traced.of(name, entry.stored) for name, entry in state.items()}
-            result = revert_weight_conversion(model, traced)
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"transformers cannot turn the weights of {type(model).__name__} into the form of its files one by one "
-                f"({type(error).__name__}: {error}). Use merge_and_unload().save_pretrained(...), which needs memory for "
-                "all of them."
-            ) from error
-        self.layout = {
-            key: torch.empty(value.shape, dtype=value.dtype, device="meta") for key, value in result.items()
-        }
-        self.parameters = sum(e.stored.numel() for e in state.values() if isinstance(e.stored, torch.nn.Parameter))
-        self._sources: dict[str, frozenset[str]] = {
-            key: getattr(value, "sources", frozenset()) for key, value in result.items()
-        }
-
-    def tensors(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Some of them, with values, contiguous, on the CPU."""
-        keys = list(keys)
-        needed = frozenset().union(*(self._sources[key] for key in keys))
-        partial = {
-            name: entry.value().cpu() if name in needed else torch.empty_like(entry.stored, device="meta")
-            for name, entry in self._state.items()
-        }
-        result = revert_weight_conversion(self._model, partial)
-        return {key: result[key].contiguous() for key in keys}
-
-
-class _Traced(torch.Tensor):
-    """A tensor without values that remembers of which tensors it is made, whatever is done with it.
-
-    Attributes:
-        sources: Their names.
-    """
-
-    sources: frozenset[str]
-
-    @staticmethod
-    def of(name: str, tensor: torch.Tensor) -> _Traced:
-        traced = torch.empty_like(tensor.detach(), device="meta").as_subclass(_Traced)
-        traced.sources = frozenset([name])
-        return traced
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
-        parts = [part for part in tree_leaves((args, kwargs)) if isinstance(part, _Traced)]
-        sources: frozenset[str] = frozenset().union(*(getattr(part, "sources", ()) for part in parts))
-        for made in tree_leaves(result):
-            if isinstance(made, _Traced):
-                made.sources = sources
-        return result
+def _file_form(model: PreTrainedModel, state: Mapping[str, Entry]) -> FileForm:
+    try:
+        return FileForm(model, {name: entry.stored for name, entry in state.items()})
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{error} Use merge_and_unload().save_pretrained(...), which needs memory for all of them."
+        ) from error
 
 
 def _chosen(tuner: Any, adapter_names: Sequence[str] | None) -> list[str]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,8 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, AuxiliaryTrainingWrapper
 from safetensors.torch import save_file
 from torch import nn
 
-from hf_langcore.errors import ArtifactExistsError, InputError, LangCoreError, NonFiniteError, UnsupportedModelError
+from hf_langcore.errors import InputError, LangCoreError, NonFiniteError, UnsupportedModelError
+from hf_langcore.files import new_folder
 from hf_langcore.tuner.embedding import CoreRegionEmbedding
 from hf_langcore.tuner.layer import CoreRegionLayer
 from hf_langcore.tuner.saving import as_peft_model
@@ -162,66 +159,6 @@ def save_adapter(folder: str | Path, config: Any, state_dict: dict[str, torch.Te
     with new_folder(folder, overwrite=overwrite, last=ADAPTER_CONFIG, stale=_ADAPTER_WEIGHTS) as staging:
         save_file(state_dict, staging / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         config.save_pretrained(str(staging))
-
-
-def require_free(folder: str | Path, *, overwrite: bool) -> Path:
-    """The folder to write, without symbolic links.
-
-    Raises:
-        ArtifactExistsError: It is a file, or it is not empty and `overwrite` is False.
-    """
-    target = Path(folder).resolve()
-    if target.exists() and not target.is_dir():
-        raise ArtifactExistsError(f"Cannot save into {str(target)!r}: it is a file. Name a folder.")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise ArtifactExistsError(
-            f"{str(target)!r} exists and is not empty. Name a new folder, or pass overwrite=True to replace the weights "
-            "in it."
-        )
-    return target
-
-
-@contextmanager
-def new_folder(folder: str | Path, *, overwrite: bool, last: str, stale: str) -> Iterator[Path]:
-    """A temporary folder beside `folder`; becomes `folder` when everything is written, and vanishes if not.
-
-    A folder that does not exist yet appears complete, in one step. In one that exists the new files replace the old
-    ones within moments: weights that were there go first, `last` comes last, so that a process killed in between leaves
-    a folder that cannot be loaded, never a mixture. Other files stay.
-
-    Args:
-        folder: Where to.
-        overwrite: Replace weights that are there.
-        last: Name of the file without which nobody can load the folder.
-        stale: Regular expression for the names of files that must not stay beside the new ones.
-
-    Raises:
-        ArtifactExistsError: It is a file, or it is not empty and `overwrite` is False.
-    """
-    target = require_free(folder, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    staging.mkdir()
-    try:
-        yield staging
-        for path in staging.iterdir():
-            with path.open("rb") as written:
-                os.fsync(written.fileno())
-        if target.exists():
-            _replace_files(staging, target, last, stale)
-        else:
-            staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _replace_files(staging: Path, target: Path, last: str, stale: str) -> None:
-    (target / last).unlink(missing_ok=True)
-    for path in list(target.iterdir()):
-        if path.is_file() and re.fullmatch(stale, path.name):
-            path.unlink()
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
-        path.replace(target / path.name)
 
 
 def _nested(layer: nn.Module) -> list[CoreRegionLayer]:

@@ -18,6 +18,7 @@ from peft import ShiraConfig
 from torch import nn
 
 from hf_langcore.errors import InputError, UnsupportedModelError
+from hf_langcore.files import require_free
 from hf_langcore.tuner.export.parts import (
     PREFIX,
     ExportError,
@@ -26,7 +27,6 @@ from hf_langcore.tuner.export.parts import (
     common_options,
     masked_change,
     oriented,
-    require_free,
     save_adapter,
     set_targets,
     trained_in_full,

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from hf_langcore.architecture import bare_weights
 from hf_langcore.binding import bind
+from hf_langcore.editing import conversion
 from hf_langcore.errors import (
     ArtifactExistsError,
     ConfigurationError,
@@ -26,7 +27,6 @@ from hf_langcore.errors import (
 )
 from hf_langcore.masks import CoreMask
 from hf_langcore.tuner import CoreRegionConfig
-from hf_langcore.tuner.export import merged as export_merged
 from hf_langcore.tuner.export import state as export_state
 from hf_langcore.tuner.export.merged import save_merged
 
@@ -292,14 +292,14 @@ class TestFolders:
             save_merged(model.base_model, folder)
         before = sorted(path.name for path in tmp_path.rglob("*"))
         calls: Iterator[int] = iter(range(99))
-        save = export_merged.save_file
+        save = conversion.save_file
 
         def fails(*args: Any, **kwargs: Any) -> None:
             if next(calls):
                 raise OSError("No space left on device")
             save(*args, **kwargs)
 
-        monkeypatch.setattr(export_merged, "save_file", fails)
+        monkeypatch.setattr(conversion, "save_file", fails)
         with pytest.raises(OSError, match="No space"):
             save_merged(model.base_model, folder, max_shard_size=20_000, overwrite=True)
         assert sorted(path.name for path in tmp_path.rglob("*")) == before
@@ -350,6 +350,6 @@ class TestRefused:
         def needs_values(model: Any, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             return {key: value * value.max().item() for key, value in state.items()}
 
-        monkeypatch.setattr(export_merged, "revert_weight_conversion", needs_values)
+        monkeypatch.setattr(conversion, "revert_weight_conversion", needs_values)
         with pytest.raises(UnsupportedModelError, match=r"LlamaForCausalLM.*merge_and_unload"):
             save_merged(make_wrapped(llama).base_model, tmp_path / "merged")
