@@ -15,16 +15,28 @@ from hf_langcore._version import __version__
 from hf_langcore.errors import LangCoreError
 
 if TYPE_CHECKING:
+    from hf_langcore.auditing import AuditReport, audit_rows
     from hf_langcore.data.mixture import mix_general_data
     from hf_langcore.editing import perturb, scale_dimension, set_dimension
+    from hf_langcore.editing.region_merge import merge_regions
     from hf_langcore.evaluation import PerplexityReport, evaluate_perplexity
     from hf_langcore.importance import compute_core_mask, compute_importance, importance_from_checkpoints
+    from hf_langcore.mask_builder import freeze_mask
     from hf_langcore.masks import CoreMask, ImportanceScores
+    from hf_langcore.replay import ReplaySettings, generate_general_data
     from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
-    from hf_langcore.training import CoreFreezeCallback, CoreRegionSFTConfig, CoreRegionSFTTrainer
+    from hf_langcore.training import (
+        AnchorCallback,
+        CoreFreezeCallback,
+        CoreRegionSFTConfig,
+        CoreRegionSFTTrainer,
+        LanguageSentinel,
+    )
     from hf_langcore.tuner import CoreRegionConfig, CoreRegionModel
 
 _HOME = {
+    "AnchorCallback": "training",
+    "AuditReport": "auditing",
     "CoreFreezeCallback": "training",
     "CoreMask": "masks",
     "CoreRegionConfig": "tuner",
@@ -33,12 +45,18 @@ _HOME = {
     "CoreRegionSFTTrainer": "training",
     "CriticalDimension": "scanning",
     "ImportanceScores": "masks",
+    "LanguageSentinel": "training",
     "PerplexityReport": "evaluation",
+    "ReplaySettings": "replay",
+    "audit_rows": "auditing",
     "compute_core_mask": "importance",
     "compute_importance": "importance",
     "evaluate_perplexity": "evaluation",
     "find_critical_dimensions": "scanning",
+    "freeze_mask": "mask_builder",
+    "generate_general_data": "replay",
     "importance_from_checkpoints": "importance",
+    "merge_regions": "editing.region_merge",
     "mix_general_data": "data.mixture",
     "perturb": "editing",
     "scale_dimension": "editing",
@@ -46,6 +64,8 @@ _HOME = {
 }
 
 __all__ = [
+    "AnchorCallback",
+    "AuditReport",
     "CoreFreezeCallback",
     "CoreMask",
     "CoreRegionConfig",
@@ -55,13 +75,19 @@ __all__ = [
     "CriticalDimension",
     "ImportanceScores",
     "LangCoreError",
+    "LanguageSentinel",
     "PerplexityReport",
+    "ReplaySettings",
     "__version__",
+    "audit_rows",
     "compute_core_mask",
     "compute_importance",
     "evaluate_perplexity",
     "find_critical_dimensions",
+    "freeze_mask",
+    "generate_general_data",
     "importance_from_checkpoints",
+    "merge_regions",
     "mix_general_data",
     "perturb",
     "scale_dimension",

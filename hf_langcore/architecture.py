@@ -51,7 +51,9 @@ class Weight:
     def shape(self) -> tuple[int, ...]:
         """Shape in the checkpoint, and so in masks; a quantisation library may hold the weight packed or transposed."""
         packed = _quantization_state(self.parameter)
-        shape = tuple(self.parameter.shape if packed is None else packed.shape)
+        # DeepSpeed's ZeRO-3 leaves an empty tensor behind and notes the shape.
+        here = getattr(self.parameter, "ds_shape", self.parameter.shape)
+        shape = tuple(here if packed is None else packed.shape)
         return shape[::-1] if self.is_transposed and self.is_quantized else shape
 
     @property

@@ -43,7 +43,8 @@ def bind(
         model: A bare or wrapped model.
         core_mask: The mask.
         base_check: "error", "warn" or "off": what to do when the weights are not those that the mask was found on.
-        value_of: Gives the values to be checked where these are not the weight's current ones (under an open edit).
+        value_of: Gives the values to be checked where these are not the weight's current ones (under an open edit) or
+            where this process holds only a part of them.
 
     Raises:
         CoreMaskMismatchError: Names, shapes or weights do not fit.
@@ -61,13 +62,20 @@ def bind(
     return weights
 
 
-def fits_base(model: nn.Module, core_mask: CoreMask) -> bool:
+def fits_base(
+    model: nn.Module, core_mask: CoreMask, *, value_of: Callable[[Weight], torch.Tensor] | None = None
+) -> bool:
     """Whether the model's weights are those that the mask was found on, or derived from them by recorded training.
+
+    Args:
+        model: A bare or wrapped model.
+        core_mask: The mask.
+        value_of: As in `bind`.
 
     Raises:
         CoreMaskMismatchError: Names or shapes do not fit.
     """
-    return _other_weights(model, _covered(model, core_mask), core_mask, _current) is None
+    return _other_weights(model, _covered(model, core_mask), core_mask, value_of or _current) is None
 
 
 def record_lineage(model: nn.Module, core_mask: CoreMask) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from hf_langcore._version import __version__
-from hf_langcore.cli import demo, evaluate, find, inspect, perturb, scale, train
+from hf_langcore.cli import audit, demo, evaluate, find, inspect, merge, perturb, replay, scale, train
 from hf_langcore.errors import LangCoreError
 
 app = typer.Typer(
@@ -23,7 +23,10 @@ app.command("inspect")(inspect.inspect)
 app.command("perturb")(perturb.perturb)
 app.command("scale")(scale.scale)
 app.command("eval")(evaluate.evaluate)
-app.command("sft")(train.sft)
+app.command("merge")(merge.merge)
+app.command("replay")(replay.replay)
+app.command("audit")(audit.audit)
+app.command("sft", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train.sft)
 app.command("demo")(demo.demo)
 
 

@@ -13,6 +13,7 @@ from hf_langcore.data.blocks import (
     start_token,
     usable_block_size,
     vocabulary_size,
+    windows_of,
 )
 from hf_langcore.data.corpora import Corpora, corpora_from_folder, read_texts, require_corpora
 
@@ -31,4 +32,5 @@ __all__ = [
     "start_token",
     "usable_block_size",
     "vocabulary_size",
+    "windows_of",
 ]

@@ -244,14 +244,15 @@ def cut_windows(
         if max_tokens is not None:
             ids = ids[: max_tokens - total]
         total += len(ids)
-        windows += _windows_of(ids, start.id, block_size - 1, stride)
+        windows += windows_of(ids, start.id, block_size - 1, stride)
         if max_tokens is not None and total >= max_tokens:
             break
     _require_tokens(language, total)
     return windows
 
 
-def _windows_of(ids: Sequence[int], start_id: int, width: int, stride: int) -> Iterator[Window]:
+def windows_of(ids: Sequence[int], start_id: int, width: int, stride: int) -> Iterator[Window]:
+    """Windows of at most `width` tokens and a start token, in which every token of `ids` is scored once, in order."""
     done = 0
     while done < len(ids):
         end = min(len(ids), width if done == 0 else done + stride)

@@ -15,7 +15,7 @@ tokens, messages, prompt and completion, text counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from datasets import Dataset, Features, IterableDataset, List, Value
@@ -75,15 +75,17 @@ def form_of(rows: Rows, *, name: str) -> Form:
     )
 
 
-def unify(task: Rows, general: Rows, *, tokenizer: Any = None, max_length: int | None = None) -> tuple[Rows, Rows]:
-    """Bring both data sets into one form with one schema and no empty columns.
+def unify(
+    *sides: Rows, names: Sequence[str] = ("task", "general"), tokenizer: Any = None, max_length: int | None = None
+) -> tuple[Rows, ...]:
+    """Bring all data sets into one form with one schema and no empty columns.
 
     Equal forms stay; then only the columns of the form are kept. Different forms become tokens where there is a
-    tokenizer, and otherwise the nearest form that can hold both.
+    tokenizer, and otherwise the nearest form that can hold all.
 
     Args:
-        task: Rows of any form.
-        general: Rows of any form.
+        sides: Rows of any form.
+        names: What the data sets are called in messages.
         tokenizer: Turns rows of different forms into `input_ids` and `labels`.
         max_length: Tokens after which tokenised rows are cut.
 
@@ -91,15 +93,17 @@ def unify(task: Rows, general: Rows, *, tokenizer: Any = None, max_length: int |
         CorpusError: A data set is empty, has no known form, or cannot be brought into the other's form.
         ConfigurationError: The tokenizer has no chat template, or tokens meet text without a tokenizer.
     """
-    forms = form_of(task, name="task"), form_of(general, name="general")
-    if forms[0] == forms[1] == "tokens":
-        return _unify_tokens(task, general)
-    if forms[0] == forms[1]:
-        return _unify_schema(task, general, forms[0])
+    forms = {name: form_of(rows, name=name) for name, rows in zip(names, sides, strict=True)}
+    kinds = set(forms.values())
+    if kinds == {"tokens"}:
+        return _unify_tokens(sides)
+    if len(kinds) == 1:
+        return _unify_schema(sides, kinds.pop())
     if tokenizer is not None:
-        return tokenised(task, tokenizer, max_length=max_length), tokenised(general, tokenizer, max_length=max_length)
-    target = _common_form(*forms)
-    return _unify_schema(_converted(task, forms[0], target), _converted(general, forms[1], target), target)
+        return tuple(tokenised(rows, tokenizer, max_length=max_length) for rows in sides)
+    target = _common_form(forms)
+    converted = [_converted(rows, form, target) for rows, form in zip(sides, forms.values(), strict=True)]
+    return _unify_schema(converted, target)
 
 
 def tokenised(rows: Rows, tokenizer: Any, *, max_length: int | None = None) -> Rows:
@@ -163,13 +167,14 @@ def require_chat_template(tokenizer: Any, form: Form) -> None:
         )
 
 
-def _common_form(*forms: Form) -> Form:
-    if "tokens" in forms:
+def _common_form(forms: Mapping[str, Form]) -> Form:
+    if "tokens" in forms.values():
+        listed = ", ".join(f"{name}: {form}" for name, form in forms.items())
         raise ConfigurationError(
-            f"Rows with `input_ids` cannot be mixed with others as they are (task: {forms[0]}, general: {forms[1]}). "
+            f"Rows with `input_ids` cannot be mixed with others as they are ({listed}). "
             "Pass tokenizer=, the one that the tokenised rows were made with."
         )
-    return "prompt_completion" if all(form in _STRINGS for form in forms) else "messages"
+    return "prompt_completion" if all(form in _STRINGS for form in forms.values()) else "messages"
 
 
 def _converted(rows: Rows, form: Form, target: Form) -> Rows:
@@ -188,16 +193,16 @@ def _as_messages(row: Row, form: Form) -> list[dict[str, str]]:
     return [_plain(message) for message in [*row["prompt"], *row["completion"]]]
 
 
-def _unify_schema(task: Rows, general: Rows, form: Form) -> tuple[Rows, Rows]:
+def _unify_schema(sides: Iterable[Rows], form: Form) -> tuple[Rows, ...]:
     columns = list(_COLUMNS[form])
-    task, general = task.select_columns(columns), general.select_columns(columns)
-    if task.features is not None and task.features == general.features:
-        return task, general
+    selected = tuple(rows.select_columns(columns) for rows in sides)
+    known = selected[0].features
+    if known is not None and all(rows.features == known for rows in selected):
+        return selected
     if form in _STRINGS:
-        features = _string_features(form)
-        return task.cast(features), general.cast(features)
+        return tuple(rows.cast(_string_features(form)) for rows in selected)
     features = Features(dict.fromkeys(columns, _message_features()["messages"]))
-    return _mapped(task, _plain_row, features=features), _mapped(general, _plain_row, features=features)
+    return tuple(_mapped(rows, _plain_row, features=features) for rows in selected)
 
 
 def _plain_row(row: Row) -> dict[str, Any]:
@@ -209,22 +214,22 @@ def _plain(message: Row) -> dict[str, str]:
     more = sorted(key for key, value in message.items() if key not in {"role", "content"} and value)
     if more or not isinstance(message.get("content"), str):
         raise CorpusError(
-            f"Messages of the two data sets have different schemas, and one has "
+            f"Messages of the data sets have different schemas, and one has "
             f"{f'the further fields {more}' if more else 'no string as its content'}, which a common schema of role "
-            "and content would lose. Tokenise both data sets before you mix them, or remove the fields."
+            "and content would lose. Tokenise the data sets before you mix them, or remove the fields."
         )
     return {"role": message["role"], "content": message["content"]}
 
 
-def _unify_tokens(task: Rows, general: Rows) -> tuple[Rows, Rows]:
-    """Labels on both sides, unless neither says anything about the loss."""
-    bare = all(not {"labels", *MASK_COLUMNS} & set(first_row(rows, name="rows")) for rows in (task, general))
+def _unify_tokens(sides: Sequence[Rows]) -> tuple[Rows, ...]:
+    """Labels on all sides, unless none says anything about the loss."""
+    bare = all(not {"labels", *MASK_COLUMNS} & set(first_row(rows, name="rows")) for rows in sides)
     features = Features({"input_ids": TOKEN_FEATURES["input_ids"]}) if bare else TOKEN_FEATURES
 
     def convert(row: Row) -> dict[str, Any]:
         return {"input_ids": row["input_ids"]} | ({} if bare else {"labels": labels_of(row)})
 
-    return _mapped(task, convert, features=features), _mapped(general, convert, features=features)
+    return tuple(_mapped(rows, convert, features=features) for rows in sides)
 
 
 def _mapped(rows: Rows, convert: Callable[[Row], dict[str, Any]], *, features: Features) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_langcore.evaluation.measurement import load_perplexity_measurement
-from hf_langcore.evaluation.perplexity import ScoringTask, evaluate_perplexity, prepare_scoring, score
+from hf_langcore.evaluation.perplexity import ScoringTask, evaluate_perplexity, prepare_scoring, score, window_losses
 from hf_langcore.evaluation.report import LanguageScore, PerplexityReport
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "load_perplexity_measurement",
     "prepare_scoring",
     "score",
+    "window_losses",
 ]

@@ -186,8 +186,38 @@ def score(
     return PerplexityReport({condition: scores}, settings={**task.settings, **_model_settings(model)})
 
 
+def window_losses(
+    model: nn.Module, windows: Sequence[Window], *, pad_id: int, batch_size: int | Literal["auto"] = "auto"
+) -> list[torch.Tensor]:
+    """Negative log-likelihood of each scored token of each window, for callers who need more than the sum.
+
+    Args:
+        model: A causal LM, as it is now.
+        windows: Windows as `cut_windows` and `windows_of` make them; none gives an empty list.
+        pad_id: Any token; fills short windows up and is never looked at.
+        batch_size: Windows per forward pass; "auto" keeps the logits below 256 MB.
+
+    Returns:
+        In the order of the windows: float32 on the CPU, (scored tokens of the window,), in nats.
+    """
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index].ids), reverse=True)
+    losses: dict[int, torch.Tensor] = {}
+    with eval_mode(model), torch.inference_mode():
+        size = _batch_size(model, windows, batch_size) if windows else 1
+        for first in range(0, len(order), size):
+            chosen = order[first : first + size]
+            batch = [windows[index] for index in chosen]
+            parts = _token_nll(model, batch, pad_id).cpu().split([window.num_scored for window in batch])
+            losses.update(zip(chosen, parts, strict=True))
+    return [losses[index] for index in range(len(windows))]
+
+
 def _summed_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> float:
-    """Summed negative log-likelihood of a batch of windows, padded on the right, where no token looks."""
+    return float(_token_nll(model, batch, pad_id).double().sum())
+
+
+def _token_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
+    """Negative log-likelihoods of a batch's scored tokens, window after window, padded where no token looks."""
     device = next(model.parameters()).device
     width = max(len(window.ids) for window in batch)
     ids = torch.full((len(batch), width), pad_id, dtype=torch.int64)
@@ -202,8 +232,7 @@ def _summed_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> float
     # From the end: prompt-tuning adapters put positions of their own in front.
     logits = model(input_ids=ids, use_cache=False, **padding).logits[:, -width:-1]
     wanted = scored[:, 1:].to(device)
-    losses = nn.functional.cross_entropy(logits[wanted].float(), ids[:, 1:][wanted], reduction="none")
-    return float(losses.double().sum())
+    return nn.functional.cross_entropy(logits[wanted].float(), ids[:, 1:][wanted], reduction="none")
 
 
 def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import torch
 from datasets import Dataset
 from torch import nn
@@ -19,6 +16,7 @@ from transformers import PrinterCallback, TrainerCallback
 from hf_langcore.evaluation import PerplexityReport, ScoringTask, score
 from hf_langcore.masks import CoreMask
 from hf_langcore.recipes.bits import copy_weights, count_changed
+from hf_langcore.recipes.quiet import quiet_transformers
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def _train(
 ) -> None:
     from hf_langcore.training import CoreRegionSFTTrainer
 
-    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
+    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         trainer = CoreRegionSFTTrainer(
             model=model,
             args=_arguments(folder, job),
@@ -165,24 +163,6 @@ def _arguments(folder: str, job: FineTuning) -> Any:
         disable_tqdm=True,
         general_data_ratio=job.ratio,
     )
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No bars of every preparation step, and no log lines about what the demo does on purpose (a free core)."""
-    loggers = [logging.getLogger(name) for name in ("hf_langcore", "transformers", "trl")]
-    levels = [logger.level for logger in loggers]
-    without_bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        if not without_bars:
-            datasets.enable_progress_bars()
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 class _Bar(TrainerCallback):  # type: ignore[misc]

@@ -8,13 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hf_langcore.extras import require
-from hf_langcore.training.freeze import CoreFreezeCallback, CoreFreezer
+from hf_langcore.training.anchor import AnchorCallback
+from hf_langcore.training.freeze import CoreFreezeCallback
+from hf_langcore.training.freezer import CoreFreezer
+from hf_langcore.training.sentinel import LanguageSentinel
 
 if TYPE_CHECKING:
     from hf_langcore.training.config import CoreRegionSFTConfig
     from hf_langcore.training.trainer import CoreRegionSFTTrainer
 
-__all__ = ["CoreFreezeCallback", "CoreFreezer", "CoreRegionSFTConfig", "CoreRegionSFTTrainer"]
+__all__ = [
+    "AnchorCallback",
+    "CoreFreezeCallback",
+    "CoreFreezer",
+    "CoreRegionSFTConfig",
+    "CoreRegionSFTTrainer",
+    "LanguageSentinel",
+]
 
 _NEED_TRL = {
     "CoreRegionSFTConfig": "hf_langcore.training.config",

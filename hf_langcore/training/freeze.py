@@ -8,8 +8,7 @@ value itself for each core weight, and written back after the update.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,96 +16,19 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from hf_langcore.architecture import Weight, bare_weights, require_editable
+from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.binding import BaseCheck, bind, fits_base, record_lineage
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, bits_of
 from hf_langcore.training.core_values import began_from_base, read_core_values, write_core_values
+from hf_langcore.training.freezer import CoreFreezer
+from hf_langcore.training.holdings import holdings, reshard, whole_value
+from hf_langcore.training.support import require_strategy, require_trainable
 
-_INT32_LIMIT = 2**31
+# Where optimizers keep a second copy of the weights, from which they make the first: schedule-free's z.
+_COPIES_IN_STATE = ("z",)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Frozen:
-    """The core of one parameter: where it is, and its bits, as integers so that NaN and -0.0 stay what they are."""
-
-    parameter: nn.Parameter
-    index: torch.Tensor
-    bits: torch.Tensor
-
-    @classmethod
-    def of(cls, weight: Weight, core: torch.Tensor, values: torch.Tensor | None) -> _Frozen:
-        parameter = weight.parameter
-        index = core.reshape(-1).nonzero().reshape(-1)
-        if parameter.numel() < _INT32_LIMIT:
-            index = index.to(torch.int32)
-        index = index.to(parameter.device)
-        if values is None:
-            return cls(parameter, index, _flat_bits(parameter)[index])
-        return cls(parameter, index, bits_of(values.to(parameter.device)))
-
-    def changed(self) -> int:
-        """How many core weights differ from the saved ones in any bit."""
-        return int((_flat_bits(self.parameter)[self.index] != self.bits).sum())
-
-    def restore(self) -> None:
-        _flat_bits(self.parameter).index_put_((self.index,), self.bits)
-
-
-class CoreFreezer:
-    """Keeps the core of live parameters at saved values.
-
-    Example:
-        >>> weight = nn.Linear(2, 2, bias=False).weight
-        >>> core = CoreMask({"w": torch.tensor([[True, False], [False, False]])})
-        >>> freezer = CoreFreezer({"w": Weight("w", weight, nn.Module())}, core)
-        >>> _ = weight.data.add_(1)
-        >>> freezer.changed(), freezer.restore(), freezer.changed()
-        ({'w': 1}, None, {})
-
-    Args:
-        weights: Parameter name -> weight, as `hf_langcore.binding.bind` returns them.
-        core_mask: What is kept.
-        values: Parameter name -> values of its core weights in storage order; the live ones if None.
-
-    Raises:
-        UnsupportedModelError: A parameter is sharded, quantised, without values or not contiguous.
-        ModelChangedError: `values` do not fit the parameters in number or dtype.
-    """
-
-    def __init__(
-        self,
-        weights: Mapping[str, Weight],
-        core_mask: CoreMask,
-        *,
-        values: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
-        self._frozen: dict[str, _Frozen] = {}
-        for name, weight in weights.items():
-            _require_whole(weight)
-            if core_mask.count(name):
-                given = None if values is None else _fitting(weight, values.get(name), core_mask.count(name))
-                self._frozen[name] = _Frozen.of(weight, core_mask[name], given)
-
-    def restore(self) -> None:
-        """Write the saved values back."""
-        for frozen in self._frozen.values():
-            frozen.restore()
-
-    def changed(self) -> dict[str, int]:
-        """Parameter name -> number of core weights that differ from the saved ones in any bit, where there are any."""
-        counts = {name: frozen.changed() for name, frozen in self._frozen.items()}
-        return {name: count for name, count in counts.items() if count}
-
-    def values(self) -> dict[str, torch.Tensor]:
-        """Parameter name -> the saved values of its core weights, in storage order."""
-        return {name: frozen.bits.view(frozen.parameter.dtype) for name, frozen in self._frozen.items()}
-
-    def nbytes(self) -> int:
-        """Bytes that the saved indices and values take."""
-        return sum(frozen.index.nbytes + frozen.bits.nbytes for frozen in self._frozen.values())
 
 
 class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
@@ -114,7 +36,8 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
 
     When training begins the mask is checked against the model and the core's values are saved, also to
     `core_values.safetensors` in the output folder. They are written back after every optimizer step. At the end
-    every bit is compared. Optimizer, weight decay, clipping and accumulation may be anything.
+    every bit is compared. Optimizer, weight decay, clipping and accumulation may be anything; weights may be whole
+    (one device, DDP) or sharded (FSDP2, DeepSpeed ZeRO, whose float32 masters are restored, too).
 
     When training resumes from a checkpoint, the values come from that file and not from the checkpoint. A new run
     replaces the file of an earlier one in the same output folder, with a warning if it was of another mask.
@@ -127,13 +50,18 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         base_check: "error", "warn" or "off": what to do when the weights are not those that the mask was found on.
         base_values: Take the core's values from this model, or from a checkpoint that transformers can load,
             instead of from the live weights and instead of from the file; `base_check` then looks at it.
+        mask_gradients: Also zero the core's gradients, before they are clipped: the norm that clipping looks at, and
+            what Muon and Adafactor make of whole matrices, then know nothing of the core. Not with DeepSpeed.
+        averages: Other models that hold moving averages of this one: their core is written back, too, after each
+            step, because averaging equal numbers rounds.
 
     Raises:
         InputError: `base_check` is none of the three.
         ConfigurationError: When training begins: the model has adapters, or it resumes and the saved values are
             missing, damaged or of another mask.
         CoreMaskMismatchError: When training begins: the mask does not fit the model.
-        UnsupportedModelError: When training begins: parameters are sharded or quantised.
+        UnsupportedModelError: When training begins: parameters are quantised, or held in a form that cannot be
+            written to (FSDP 1).
         ModelChangedError: The run resumes in another dtype; or, at the end, something else has changed the core,
             which has been written back by then.
     """
@@ -144,6 +72,8 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         *,
         base_check: str = "error",
         base_values: nn.Module | str | Path | None = None,
+        mask_gradients: bool = False,
+        averages: Iterable[nn.Module] = (),
     ) -> None:
         if base_check not in get_args(BaseCheck):
             raise InputError(f"base_check must be one of {list(get_args(BaseCheck))}, got {base_check!r}.")
@@ -151,6 +81,10 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         self.freezer: CoreFreezer | None = None
         self._base_check = base_check
         self._base_values = base_values
+        self._mask_gradients = mask_gradients
+        self._averages = tuple(averages)
+        self._hooks: list[Any] = []
+        self._copies = _Copies({})
 
     def on_train_begin(
         self,
@@ -159,10 +93,15 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         control: Any,  # noqa: ARG002 the Trainer passes it
         *,
         model: nn.Module,
+        optimizer: Any = None,
         **_: Any,
     ) -> None:
         """Check the mask, save the core's values and write them back once."""
-        require_plain_training(model, args)
+        require_trainable(model, args)
+        require_strategy(model, optimizer)
+        if self._mask_gradients:
+            _require_reachable_gradients(optimizer)
+        reshard(model)
         folder = Path(args.output_dir)
         resuming = state.global_step > 0
         self.freezer, from_base = self._build(model, folder, resuming=resuming)
@@ -171,17 +110,35 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         drifted = sum(self.freezer.changed().values())
         if drifted:
             logger.warning("%d core weights of the model differed from the saved ones and were put right.", drifted)
-            self.freezer.restore()
-        if state.is_world_process_zero and not resuming:
-            write_core_values(folder, self.freezer.values(), digest=self.core_mask.digest(), from_base=from_base)
+        self.freezer.restore()
+        if not resuming:
+            values = self.freezer.values()
+            if state.is_world_process_zero:
+                write_core_values(folder, values, digest=self.core_mask.digest(), from_base=from_base)
+        self._copies = _Copies.of(self.core_mask, bare_weights(model), optimizer)
+        self._hooks = self.freezer.mask_gradients() if self._mask_gradients else []
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Undo what the update did to the core."""
         self._running().restore()
+        self._copies.restore()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Undo what averaging did to the core of the averages."""
+        for average in self._averages:
+            self._running().restore_into(bare_weights(average))
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """Undo what a schedule-free optimizer did when it changed to its average and back."""
+        if self.freezer is not None:
+            self.freezer.restore()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Compare every bit of the core with the saved one."""
         freezer = self._running()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
         changed = freezer.changed()
         if changed:
             freezer.restore()
@@ -206,8 +163,8 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
             weights = bind(model, mask, base_check="off")
             began = read_core_values(folder, digest=mask.digest())
             return CoreFreezer(weights, mask, values=began.values), began.from_base
-        weights = bind(model, mask, base_check=self._base_check)
-        return CoreFreezer(weights, mask), fits_base(model, mask)
+        weights = bind(model, mask, base_check=self._base_check, value_of=_whole)
+        return CoreFreezer(weights, mask), fits_base(model, mask, value_of=_whole)
 
     def _running(self) -> CoreFreezer:
         if self.freezer is None:
@@ -218,23 +175,49 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
         return self.freezer
 
 
-def _flat_bits(parameter: nn.Parameter) -> torch.Tensor:
-    """The parameter's own storage as a vector of integers."""
-    return bits_of(parameter).view(-1)
+class _Copies:
+    """Second copies of the weights in an optimizer's state, whose core has to be that of the weights."""
+
+    def __init__(self, cores: Mapping[nn.Parameter, torch.Tensor], optimizer: Any = None) -> None:
+        self._cores = cores
+        self._state = getattr(optimizer, "state", {})
+
+    @classmethod
+    def of(cls, core_mask: CoreMask, weights: Mapping[str, Weight], optimizer: Any) -> _Copies:
+        """Nothing, unless the optimizer is one that keeps a copy."""
+        kind = type(getattr(optimizer, "optimizer", optimizer)).__module__
+        if not kind.startswith("schedulefree"):
+            return cls({})
+        parameters = {name: weights[name].parameter for name in core_mask if core_mask.count(name)}
+        parts = {one: holdings(name, one)[0].part_of(core_mask[name]) for name, one in parameters.items()}
+        cores = {one: part.nonzero().reshape(-1) for one, part in parts.items()}
+        return cls(cores, optimizer)
+
+    def restore(self) -> None:
+        for parameter, index in self._cores.items():
+            state = self._state.get(parameter, {})
+            for copy in (state[key] for key in _COPIES_IN_STATE if key in state):
+                here = index.to(copy.device)
+                values = _local(parameter).to(copy.dtype)
+                bits_of(_local(copy)).view(-1)[here] = bits_of(values).view(-1)[here]
 
 
-def _fitting(weight: Weight, values: torch.Tensor | None, count: int) -> torch.Tensor:
-    if values is None or values.numel() != count:
-        raise ModelChangedError(
-            f"The saved core values do not fit the mask: {count} of {weight.name!r} were expected, got "
-            f"{'none' if values is None else values.numel()}. Use the file that the run itself has written."
+def _require_reachable_gradients(optimizer: Any) -> None:
+    if type(optimizer).__name__ == "DeepSpeedOptimizerWrapper":
+        raise UnsupportedModelError(
+            "mask_gradients cannot reach DeepSpeed's gradients, which are reduced into its own buffers. Leave it out: "
+            "the core is kept without it."
         )
-    if values.dtype != weight.parameter.dtype:
-        raise ModelChangedError(
-            f"The core was saved in {values.dtype} and {weight.name!r} is now {weight.parameter.dtype}, so it cannot "
-            "be kept bit for bit. Load the model in the dtype that the run began with."
-        )
-    return values.reshape(-1)
+
+
+def _local(tensor: Any) -> torch.Tensor:
+    """What this process has of a tensor."""
+    held: torch.Tensor = tensor.detach().to_local() if hasattr(tensor, "placements") else tensor.detach()
+    return held
+
+
+def _whole(weight: Weight) -> torch.Tensor:
+    return whole_value(weight.parameter)
 
 
 def _values_of(
@@ -243,57 +226,3 @@ def _values_of(
     """The base's core values in the dtypes of `weights`, rounded as loading in that dtype would round them."""
     values = CoreFreezer(bind(base, core_mask, base_check=base_check), core_mask).values()
     return {name: value.to(weights[name].parameter.dtype) for name, value in values.items()}
-
-
-def _require_whole(weight: Weight) -> None:
-    """Refuse parameters of which this process has only a part, or no plain values."""
-    _require_unsharded(weight)
-    require_editable(weight)
-    if not weight.parameter.is_contiguous():
-        raise UnsupportedModelError(
-            f"{weight.name!r} is not contiguous in memory. Call `parameter.data = parameter.data.contiguous()` first."
-        )
-
-
-def _require_unsharded(weight: Weight) -> None:
-    """DeepSpeed marks its parameters with `ds_id`; DTensors, of FSDP2 and tensor parallelism, have placements."""
-    if hasattr(weight.parameter, "ds_id") or hasattr(weight.parameter, "placements"):
-        raise UnsupportedModelError(
-            f"{weight.name!r} is sharded over processes, and the freeze writes to whole parameters. Train on one "
-            "device or with plain data parallelism (DDP), or use an adapter (CoreRegionConfig), whose base weights "
-            "never change."
-        )
-
-
-def require_plain_training(model: nn.Module, args: Any) -> None:
-    """Refuse models and arguments with which whole parameters are not what gets trained.
-
-    Raises:
-        ConfigurationError: The model has adapters.
-        UnsupportedModelError: DeepSpeed, FSDP or quantised weights.
-    """
-    if _has_adapters(model):
-        raise ConfigurationError(
-            "The model has PEFT adapters, whose base weights are not trained, so there is nothing to freeze. Use "
-            "CoreRegionConfig as the adapter to keep the core out of it, or pass the bare model for full fine-tuning."
-        )
-    for name, used in (("DeepSpeed", getattr(args, "deepspeed", None)), ("FSDP", getattr(args, "fsdp", None))):
-        if used:
-            raise UnsupportedModelError(
-                f"{name} shards weights or keeps second copies of them, which this freeze does not reach. Train on one "
-                "device or with plain data parallelism (DDP), or use an adapter (CoreRegionConfig)."
-            )
-    for weight in bare_weights(model).values():
-        _require_unsharded(weight)  # before the mask is bound, which would read the shards
-    if getattr(model, "is_quantized", False):
-        raise UnsupportedModelError(
-            "The model is quantised, so single weights cannot be kept bit for bit. Load it without a "
-            "quantization_config, or use an adapter (CoreRegionConfig)."
-        )
-
-
-def _has_adapters(model: nn.Module) -> bool:
-    if getattr(model, "peft_config", None) is not None:
-        return True
-    owners = {id(weight.owner) for weight in bare_weights(model).values()}
-    return any(id(getattr(module, "base_layer", None)) in owners for module in model.modules())

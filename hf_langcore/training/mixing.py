@@ -3,45 +3,51 @@
 from __future__ import annotations
 
 import copy
-import logging
-from pathlib import Path
+import math
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from trl import SFTTrainer
 
-from hf_langcore.data.mixture import check_mixture, mix_general_data
+from hf_langcore.data.mixture import mix_general_data
 from hf_langcore.data.rows import Rows, form_of, require_chat_template
-from hf_langcore.errors import ConfigurationError, CorpusError
-from hf_langcore.training.sampling import Mixture, MixtureReport, MixtureSampler
-from hf_langcore.training.sources import load_rows
+from hf_langcore.data.shares import TASK
+from hf_langcore.errors import ConfigurationError
+from hf_langcore.training.consumption import SOURCE_COLUMN, Consumption, MixtureReport
+from hf_langcore.training.counting import CountingSFTTrainer
+from hf_langcore.training.general import Mixing, general_rows, task_rows
+from hf_langcore.training.packing import PackedMixture, packed_stream
+from hf_langcore.training.sampling import EpochRows, Mixture, MixtureSampler
+
+__all__ = ["MixingSFTTrainer", "general_rows", "task_rows"]
 
 _COMPLETIONS = ("prompt_completion", "conversation_pair")
 
-logger = logging.getLogger(__name__)
 
-
-class MixingSFTTrainer(SFTTrainer):  # type: ignore[misc]
+class MixingSFTTrainer(CountingSFTTrainer):
     """An SFTTrainer whose training rows are task rows and, for each epoch anew, general rows.
 
     `_general` has to be set before SFTTrainer prepares the data, that is before its constructor is called.
     """
 
-    _general: Rows | None
-    _mixture: Mixture | None = None
+    _general: dict[str, Rows] | None
+    _mixture: EpochRows | None = None
     _sampler: MixtureSampler | None = None
     completion_only_loss: bool
 
     def mixture_report(self, epoch: int | None = None) -> MixtureReport | None:
-        """Rows and tokens of one epoch; None where nothing is mixed, or the mixture streams or is packed.
+        """Rows and tokens of one epoch; None where nothing is mixed, or a stream has not got to that epoch.
+
+        In memory this is what the epoch consists of, known before it is trained. Of a stream it is what training has
+        consumed of it; see `consumed_mixture`.
 
         Args:
             epoch: Number of the epoch, from 0; the last one that was begun if None.
         """
-        if self._mixture is None:
-            return None
-        last = self._sampler.epoch if self._sampler is not None else 0
-        return self._mixture.report(last if epoch is None else epoch)
+        if self._mixture is not None:
+            last = self._sampler.epoch if self._sampler is not None else 0
+            return self._mixture.report(last if epoch is None else epoch)
+        by_epoch = {report.epoch: report for report in self.consumed_mixture()}
+        return by_epoch.get(max(by_epoch, default=0) if epoch is None else epoch)
 
     def num_examples(self, dataloader: Any) -> int:
         """Rows in one pass; of a mixture those of an epoch, not all general rows that there are."""
@@ -50,6 +56,18 @@ class MixingSFTTrainer(SFTTrainer):  # type: ignore[misc]
         if isinstance(sampler, MixtureSampler):
             return len(sampler)
         return int(super().num_examples(dataloader))
+
+    def require_mixed(self) -> None:
+        """Refuse rows that SFTTrainer did not prepare, so that nothing was mixed into them.
+
+        Raises:
+            ConfigurationError: General rows are still waiting.
+        """
+        if self._general is not None:
+            raise ConfigurationError(
+                "general_dataset cannot be mixed into rows that SFTTrainer does not tokenise (images, or "
+                "dataset_kwargs={'skip_prepare_dataset': True}). Mix them beforehand with mix_general_data."
+            )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         if self._mixture is None:
@@ -71,18 +89,23 @@ class MixingSFTTrainer(SFTTrainer):  # type: ignore[misc]
         if general is None:
             return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
         parts = copy.copy(args)
+        if packing and args.max_length is None:
+            raise ConfigurationError("packing=True needs max_length, the number of tokens in a block; set it.")
         if packing:
             parts.max_length = None  # packing cuts at max_length itself, and differently
         task = super()._prepare_dataset(dataset, processing_class, parts, False, formatting_func, dataset_name)
-        general = self._prepare_general(general, processing_class, parts)
-        mixed = self._mix(task, general, args, packing=packing)
-        if not packing:
-            return mixed
-        return super()._prepare_dataset(mixed, processing_class, args, True, None, dataset_name)
+        sources = {name: self._prepare_general(name, rows, processing_class, parts) for name, rows in general.items()}
+        mixing, seed = Mixing.of(args), args.seed if args.data_seed is None else args.data_seed
+        self._consumption = Consumption([TASK, *sources])
+        self._settings = {**mixing.as_dict(list(sources)), "seed": seed}
+        if any(isinstance(rows, IterableDataset) for rows in (task, *sources.values())):
+            return self._stream(task, sources, mixing, args, seed=seed)
+        self._mixture = _epochs(task, sources, mixing, args, seed=seed)
+        return self._mixture.rows
 
-    def _prepare_general(self, rows: Rows, processing_class: Any, args: Any) -> Rows:
+    def _prepare_general(self, name: str, rows: Rows, processing_class: Any, args: Any) -> Rows:
         """As SFTTrainer would prepare it on its own: whether prompts are trained depends on this data's form."""
-        form = form_of(rows, name="general_dataset")
+        form = form_of(rows, name=f"general_dataset ({name})")
         require_chat_template(processing_class, form)
         if form == "text" and args.dataset_text_field != "text":
             rows = rows.rename_column("text", args.dataset_text_field)
@@ -90,60 +113,64 @@ class MixingSFTTrainer(SFTTrainer):  # type: ignore[misc]
         if args.completion_only_loss is None:
             self.completion_only_loss = form in _COMPLETIONS
         try:
-            return super()._prepare_dataset(rows, processing_class, args, False, None, "general")
+            return super()._prepare_dataset(rows, processing_class, args, False, None, name)
         finally:
             self.completion_only_loss = of_task
 
-    def _mix(self, task: Rows, general: Rows, args: Any, *, packing: bool) -> Rows:
-        ratio, by = _mixing(args)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        if packing or isinstance(task, IterableDataset) or isinstance(general, IterableDataset):
-            if packing and args.num_train_epochs > 1 and args.max_steps < 0:
-                logger.warning("With packing=True all epochs see the same sample of general rows.")
-            return mix_general_data(task, general, ratio=ratio, by=by, seed=seed)
-        if args.train_sampling_strategy != "random":
-            raise ConfigurationError(
-                f"train_sampling_strategy={args.train_sampling_strategy!r} orders the rows itself, so no new general "
-                'rows could be drawn for every epoch. Use "random", or mix beforehand with mix_general_data.'
-            )
-        self._mixture = Mixture(task, general, ratio=ratio, by=by, seed=seed)
-        return self._mixture.rows
-
-    def require_mixed(self) -> None:
-        """Refuse rows that SFTTrainer did not prepare, so that nothing was mixed into them.
-
-        Raises:
-            ConfigurationError: General rows are still waiting.
-        """
-        if self._general is not None:
-            raise ConfigurationError(
-                "general_dataset cannot be mixed into rows that SFTTrainer does not tokenise (images, or "
-                "dataset_kwargs={'skip_prepare_dataset': True}). Mix them beforehand with mix_general_data."
-            )
+    def _stream(self, task: Rows, sources: dict[str, Rows], mixing: Mixing, args: Any, *, seed: int) -> Rows:
+        mixed = mix_general_data(
+            task,
+            sources,
+            ratio=mixing.ratio,
+            weights=mixing.weights,
+            by=mixing.by,
+            seed=seed,
+            max_length=_cut(args),
+            source_column=SOURCE_COLUMN,
+        )
+        if args.world_size > 1 and args.accelerator_config.dispatch_batches is None:
+            # One process that hands batches to the others could only do so if all were padded to one length.
+            args.accelerator_config.dispatch_batches = False
+        if not args.packing:
+            return mixed
+        return packed_stream(mixed, (TASK, *sources), max_length=args.max_length, strategy=args.packing_strategy)
 
 
-def general_rows(general_dataset: Rows | str | Path | None, args: Any) -> Rows | None:
-    """The general rows that an argument or the configuration names; None where nothing is to be mixed in.
+def _epochs(task: Dataset, sources: dict[str, Dataset], mixing: Mixing, args: Any, *, seed: int) -> EpochRows:
+    if args.train_sampling_strategy != "random":
+        raise ConfigurationError(
+            f"train_sampling_strategy={args.train_sampling_strategy!r} orders the rows itself, so no new general "
+            'rows could be drawn for every epoch. Use "random", or mix beforehand with mix_general_data.'
+        )
+    mixture = Mixture(
+        task,
+        sources,
+        ratio=mixing.ratio,
+        by=mixing.by,
+        seed=seed,
+        weights=mixing.weights,
+        max_length=_cut(args),
+    )
+    if not args.packing:
+        return mixture
+    with args.main_process_first(desc="packing the mixture"):
+        return PackedMixture(
+            mixture,
+            epochs=lambda blocks: _planned_epochs(blocks, args),
+            max_length=args.max_length,
+            strategy=args.packing_strategy,
+            seed=seed,
+        )
 
-    Raises:
-        CorpusError: They cannot be read.
-        InputError: The ratio or its unit is out of range.
-    """
-    source = general_dataset if general_dataset is not None else getattr(args, "general_dataset", None)
-    ratio, by = _mixing(args)
-    check_mixture(ratio=ratio, by=by)
-    return None if source is None or ratio == 0 else load_rows(source)
+
+def _planned_epochs(blocks: int, args: Any) -> int:
+    """How many epochs the arguments ask for, if each has so many blocks."""
+    if args.max_steps <= 0:
+        return max(1, math.ceil(float(args.num_train_epochs)))
+    blocks_per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+    return math.ceil(int(args.max_steps) / max(1, blocks // int(blocks_per_step)))
 
 
-def task_rows(task: Rows | None, general: Rows | None) -> Rows | None:
-    """The task rows; as a stream where the general rows stream, so that SFTTrainer knows from the start."""
-    if isinstance(task, Dataset) and not len(task):
-        raise CorpusError("train_dataset has no rows; there is nothing to learn from.")
-    if isinstance(task, Dataset) and isinstance(general, IterableDataset):
-        return task.to_iterable_dataset()
-    return task
-
-
-def _mixing(args: Any) -> tuple[float, str]:
-    """Ratio and unit; plain SFT and training arguments have the default ones."""
-    return getattr(args, "general_data_ratio", 5.0), getattr(args, "general_data_by", "rows")
+def _cut(args: Any) -> int | None:
+    """Where packing cuts rows; rows that are not packed have been cut before."""
+    return args.max_length if args.packing and args.packing_strategy == "bfd" else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,30 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback, TrainingArguments
 from trl import SFTConfig
 
-from hf_langcore.binding import bind
 from hf_langcore.data.rows import Rows
-from hf_langcore.errors import ConfigurationError, UnsupportedModelError
-from hf_langcore.masks import CoreMask
+from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.training.config import CoreRegionSFTConfig
-from hf_langcore.training.freeze import CoreFreezeCallback, require_plain_training
+from hf_langcore.training.general import Sources
+from hf_langcore.training.memory import MemorySavingMixin
 from hf_langcore.training.mixing import MixingSFTTrainer, general_rows, task_rows
+from hf_langcore.training.protection import protection_of
+from hf_langcore.training.replaying import replayed_rows
+from hf_langcore.training.sentinel import LanguageSentinel, sentinel_of
 
-logger = logging.getLogger(__name__)
 
-
-class CoreRegionSFTTrainer(MixingSFTTrainer):
+class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
     """Supervised fine-tuning that protects what a model knew before.
 
-    All arguments of SFTTrainer mean what they mean there. Task and general rows are prepared by SFTTrainer, each
-    in its own form, so that mixing does not change how a row is trained: of a prompt and completion only the
+    All arguments of SFTTrainer mean what they mean there. A `core_mask` is frozen; `args.protection` adds an anchor
+    to the base or leaves the core free, `args.core_damage` damages the core first, to watch it recover. A sentinel
+    watches the languages meanwhile.
+
+    Task and general rows are prepared by SFTTrainer, each in its own form, so that mixing does not change how a row is trained: of a prompt and completion only the
     completion, text in full, conversations through the chat template.
 
-    In memory every epoch has all task rows and another sample of general rows. With `packing=True` one sample is
-    drawn before rows are packed, and all epochs share it. Where `train_dataset` or `general_dataset` streams, the
-    mixture streams, and `max_steps` has to be set.
+    In memory every epoch has all task rows and another sample of general rows; with `packing=True` every epoch is packed for
+    itself. Where `train_dataset` or `general_dataset` streams, the mixture streams, and `max_steps` has to be set. What was
+    consumed of each source is counted in the training loop: `consumed_mixture()`, and `mixture.json` in the output folder.
 
     Args:
         model: A model, or the name of one.
@@ -52,8 +54,15 @@ class CoreRegionSFTTrainer(MixingSFTTrainer):
         formatting_func: Makes text of task rows; general rows are left as they are.
         core_mask: A core mask, or the folder of one: everything else is fine-tuned in place, and these weights
             stay what they are, bit for bit. Overrides `args.core_mask`.
+        anchor_importance: With `args.protection="anchor"`: scores, or the folder of saved ones, that say how strongly each
+            weight is pulled to the base. Overrides `args.anchor_importance`.
+        anchor_base: With `args.protection="anchor"`: the model that weights are pulled to, where it is not the one that
+            training begins with; needed to resume where the base cannot be loaded by its name.
         general_dataset: Rows to mix in, in any of the forms that SFTTrainer knows; a data set, a file, a folder
-            of `save_to_disk`, or "repo:config:split". Overrides `args.general_dataset`.
+            of `save_to_disk`, or "repo:config:split"; several of these as a list or as a mapping from name to source,
+            each in its own form. Overrides `args.general_dataset`.
+        sentinel: Held-out texts that are watched while training runs: a `LanguageSentinel`, a mapping from language to texts,
+            or a folder with one text file per language. Overrides `args.sentinel`.
 
     Raises:
         ConfigurationError: `core_mask` with adapters, or mixing with options that do not allow it.
@@ -82,13 +91,26 @@ class CoreRegionSFTTrainer(MixingSFTTrainer):
         formatting_func: Callable[[dict[str, Any]], str] | None = None,
         *,
         core_mask: CoreMask | str | Path | None = None,
-        general_dataset: Rows | str | Path | None = None,
+        anchor_importance: ImportanceScores | str | Path | None = None,
+        anchor_base: PreTrainedModel | str | Path | None = None,
+        general_dataset: Sources | None = None,
+        sentinel: LanguageSentinel | Mapping[str, Any] | str | Path | None = None,
     ) -> None:
         args = args if args is not None else CoreRegionSFTConfig(f"{_short_name(model)}-SFT")
-        core_mask = core_mask if core_mask is not None else getattr(args, "core_mask", None)
-        _require_one_protection(model, core_mask, peft_config, quantization_config)
-        freeze = _freeze(core_mask, model, args)
-        self._general = general_rows(general_dataset, args)
+        self.protection = protection_of(
+            args,
+            core_mask=core_mask,
+            anchor_importance=anchor_importance,
+            anchor_base=anchor_base,
+            has_adapter=peft_config is not None or getattr(model, "peft_config", None) is not None,
+            is_quantized=quantization_config is not None,
+        )
+        if isinstance(model, nn.Module):  # before all rows are tokenised
+            self.protection.check(model, args, base_check=self.protection.base_check)
+        replayed = replayed_rows(model, processing_class, args)
+        self._general = general_rows(general_dataset, args, replayed=replayed)
+        mixes = self._general is not None
+        watch = sentinel_of(sentinel, args, core_mask=self.protection.core_mask)
         super().__init__(
             model=model,
             args=args,
@@ -98,7 +120,7 @@ class CoreRegionSFTTrainer(MixingSFTTrainer):
             processing_class=processing_class,
             compute_loss_func=compute_loss_func,
             compute_metrics=compute_metrics,
-            callbacks=[*(callbacks or []), *freeze],
+            callbacks=[*(callbacks or []), *self.protection.callbacks, *([watch] if watch else [])],
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
@@ -107,40 +129,13 @@ class CoreRegionSFTTrainer(MixingSFTTrainer):
             formatting_func=formatting_func,
         )
         self.require_mixed()
-        for callback in freeze:
-            require_plain_training(self.model, self.args)
-            # Of a model that was named: names and shapes; its weights are compared when training begins.
-            bind(self.model, callback.core_mask, base_check="off")
+        # Of a model that was named: names and shapes; its weights are compared when training begins, or damaged.
+        self.protection.check(self.model, self.args, base_check="off")
+        self.protection.apply_damage(self.model)
+        if watch is not None:  # texts that the tokenizer cannot read are refused now
+            watch.attach(self, is_protected=mixes)
 
 
 def _short_name(model: str | PreTrainedModel) -> str:
     name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
     return Path(name).name or "model"
-
-
-def _freeze(core_mask: CoreMask | str | Path | None, model: Any, args: Any) -> list[CoreFreezeCallback]:
-    """The callback; a model that is there already is checked now, before all rows are tokenised."""
-    if core_mask is None:
-        return []
-    base_check = getattr(args, "base_check", "error")
-    callback = CoreFreezeCallback(core_mask, base_check=base_check)
-    if isinstance(model, nn.Module):
-        require_plain_training(model, args)
-        bind(model, callback.core_mask, base_check=base_check)
-    return [callback]
-
-
-def _require_one_protection(model: Any, core_mask: object, peft_config: object, quantization_config: object) -> None:
-    has_adapter = peft_config is not None or getattr(model, "peft_config", None) is not None
-    if core_mask is not None and has_adapter:
-        raise ConfigurationError(
-            "core_mask freezes the core in full fine-tuning, and an adapter (peft_config) trains no base weight at "
-            "all: give one of them. CoreRegionConfig(core_mask=...) is the adapter that keeps out of the core."
-        )
-    if core_mask is not None and quantization_config is not None:
-        raise UnsupportedModelError(
-            "core_mask needs full-precision weights, and quantization_config quantises them. Leave one out, or use "
-            "an adapter (peft_config=CoreRegionConfig(...))."
-        )
-    if core_mask is None and not has_adapter:
-        logger.warning("Neither core_mask nor peft_config is given: nothing protects the core in this run.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_langcore import CoreMask
-from hf_langcore.cli import train
-from hf_langcore.cli.training_options import training_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -59,7 +58,7 @@ def test_adapter(job: Any, tmp_path: Path) -> None:
     assert CoreMask.from_pretrained(tmp_path / "adapter") == CoreMask.from_pretrained(tmp_path / "core")
 
 
-def test_yaml_fields_win(job: Any, tmp_path: Path) -> None:
+def test_yaml_fields(job: Any, tmp_path: Path) -> None:
     """Any field of CoreRegionSFTConfig may stand in a YAML file."""
     (tmp_path / "run.yaml").write_text("max_steps: 1\ncore_mask: core\nlogging_steps: 1\n")
     outcome = job("--config", "run.yaml", "--epochs", 3, "-o", "tuned")
@@ -67,18 +66,99 @@ def test_yaml_fields_win(job: Any, tmp_path: Path) -> None:
     assert (tmp_path / "tuned" / "checkpoint-1").is_dir()
 
 
-def test_yaml_numbers(job: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """PyYAML reads 1e-4 as text; fields that are numbers get numbers, of the kind that they are."""
-    made = []
-    monkeypatch.setattr(train, "training_config", lambda *a, **k: made.append(training_config(*a, **k)) or made[0])
-    lines = ["learning_rate: 1e-4", "max_steps: 1e0", "max_length: '64'", "neftune_noise_alpha: null", "seed: 3"]
-    (tmp_path / "run.yaml").write_text("\n".join([*lines, "general_data_ratio: 2e0", "run_name: 1e-4"]))
-    outcome = job("--config", "run.yaml", "-o", "tuned")
+def test_everything_in_the_file(
+    job: Any, langcore: Any, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model, rows, folder and environment as for `trl sft`; flags win, and any field may be one."""
+    monkeypatch.setenv("LANGCORE_TRIED", "before")
+    lines = [
+        f"model_name_or_path: {model_folder}",
+        "dataset_name: task.jsonl",
+        "output_dir: elsewhere",
+        "core_mask: core",
+        "general_dataset: general.jsonl",
+        "general_data_ratio: 1e0",
+        "max_steps: 5",
+        "weight_decay: 0.5",
+        "env:",
+        "  LANGCORE_TRIED: after",
+    ]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    flags = (
+        "--max-steps",
+        1,
+        "--ratio-by",
+        "tokens",
+        "--weight-decay",
+        0.25,
+        "--save_strategy=steps",
+        "--save_steps",
+        1,
+    )
+    outcome = langcore("sft", "--config", "run.yaml", *flags, "--json")
     assert outcome.code == 0, outcome.err
-    (args,) = made
-    assert (args.learning_rate, args.max_steps, args.max_length, args.seed) == (1e-4, 1, 64, 3)
-    assert type(args.max_steps) is int
-    assert (args.neftune_noise_alpha, args.general_data_ratio, args.run_name) == (None, 2.0, "1e-4")
+    facts = json.loads(outcome.out)
+    core = CoreMask.from_pretrained(tmp_path / "core")
+    assert facts["core"] == {"weights": core.count(), "changed": 0}
+    assert facts["mixture"]["general_tokens"] == pytest.approx(facts["mixture"]["task_tokens"], rel=0.2)
+    assert os.environ["LANGCORE_TRIED"] == "after"
+    args = torch.load(tmp_path / "elsewhere" / "training_args.bin", weights_only=False)
+    assert (args.max_steps, args.weight_decay, args.general_data_by) == (1, 0.25, "tokens")
+    assert (tmp_path / "elsewhere" / "checkpoint-1").is_dir()
+    assert changed(model_folder, tmp_path / "elsewhere", core)[0] == 0
+
+
+def test_the_console_says_that_the_core_held(job: Any, tmp_path: Path) -> None:
+    """Number of core weights, and that none changed."""
+    outcome = job("--core-mask", "core", "--max-steps", 1, "-o", "tuned")
+    assert f"{CoreMask.from_pretrained(tmp_path / 'core').count():,} core weights, 0 changed" in outcome.out
+
+
+def test_lora(job: Any, tmp_path: Path) -> None:
+    """ModelConfig's adapter; it trains no core weight, so that a mask beside it is an error."""
+    lora = ("--use_peft", "--lora_r", 2, "--lora_target_modules", "q_proj", "v_proj", "--max-steps", 1, "-o", "lora")
+    assert job(*lora).code == 0
+    assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["r"] == 2
+    assert job(*lora, "--overwrite", "--core-mask", "core", "--adapter-rank", 2).code == 1
+
+
+def test_rows_of_trl(job: Any, langcore: Any, model_folder: str, tmp_path: Path) -> None:
+    """A list of data sets, and rows to evaluate on."""
+    lines = ["datasets:", "  - path: json", "    data_files: task.jsonl", "max_steps: 1", "eval_strategy: steps"]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    outcome = langcore(
+        "sft", model_folder, "--config", "run.yaml", "-o", "tuned", "--eval-dataset", "task.jsonl", "--eval_steps", 1
+    )
+    assert outcome.code == 0, outcome.err
+    assert "eval_loss" in outcome.out
+    assert job("--config", "run.yaml", "-o", "other").code == 1  # two sources of rows
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--wieght_decay", "0.1"], "weight_decay"),
+        (["--max_grad_norm", "high"], "max_grad_norm"),
+        (["another-model"], "One model"),
+        (["--num-processes", "2"], "--accelerate-config"),
+        (["--data", "mini"], "--sweep"),
+        (["--sweep", "0,many"], "--sweep"),
+        (["--sweep", "0,1", "--accelerate-config", "multi_cpu"], "--sweep"),
+    ],
+)
+def test_wrong_usage(job: Any, options: list[str], message: str, tmp_path: Path) -> None:
+    """Exit code 2; unknown flags with the nearest ones."""
+    outcome = job(*options, "-o", "tuned")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_nowhere_to_write(job: Any) -> None:
+    """No folder is made up."""
+    outcome = job("--max-steps", 1)
+    assert outcome.code == 2
+    assert "--output" in outcome.err
 
 
 def test_base_check_reaches_the_adapter(job: Any, model_folder: str, tmp_path: Path) -> None:
@@ -113,8 +193,11 @@ def test_forms_of_sft_trainer(job: Any, tmp_path: Path) -> None:
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--config", "list.yaml"], "must map"),
         (["--config", "unknown.yaml"], "no_such_field"),
-        (["--config", "output.yaml"], "--output"),
-        (["--config", "core.yaml", "--core-mask", "core"], "--core-mask"),
+        (["--config", "env.yaml"], "env must map"),
+        (["--config", "typo.yaml"], "Did you mean learning_rate"),
+        (["--eval_strategy", "steps", "--eval_steps", "1"], "--eval-dataset"),
+        (["--accelerate-config", "nowhere"], "multi_cpu"),
+        (["--accelerate-config", "fsdp2"], "data parallelism (DDP)"),
         (["--config", "fast.yaml"], "learning_rate must be a number, got 'fast'"),
         (["--config", "half.yaml"], "max_steps must be a whole number, got 1.5"),
         (["--config", "latin.yaml"], "no readable YAML"),
@@ -128,8 +211,8 @@ def test_bad_input_is_named(job: Any, tmp_path: Path, options: list[str], messag
     """Each wrong value gets one clear message, and no model is written."""
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "unknown.yaml").write_text("no_such_field: 1\n")
-    (tmp_path / "output.yaml").write_text("output_dir: elsewhere\n")
-    (tmp_path / "core.yaml").write_text("core_mask: core\n")
+    (tmp_path / "env.yaml").write_text("env: 1\n")
+    (tmp_path / "typo.yaml").write_text("leaning_rate: 1\n")
     (tmp_path / "fast.yaml").write_text("learning_rate: fast\n")
     (tmp_path / "half.yaml").write_text("max_steps: 1.5\n")
     (tmp_path / "latin.yaml").write_bytes(b"run_name: \xe9\n")
@@ -142,7 +225,6 @@ def test_bad_input_is_named(job: Any, tmp_path: Path, options: list[str], messag
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "tuned" / "model.safetensors").exists()
-    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_existing_folder_is_not_trained_into(job: Any, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from datasets import Dataset, IterableDataset
 from hypothesis import given, settings
@@ -17,13 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from hf_langcore.data.mixture import (
-    draw_general,
-    general_sample,
-    general_sample_by_tokens,
-    mix_general_data,
-    mixed_order,
-)
+from hf_langcore.data.mixture import mix_general_data
 from hf_langcore.errors import ConfigurationError, CorpusError, InputError
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -126,7 +119,7 @@ def test_a_small_general_set_repeats_with_one_warning(caplog: pytest.LogCaptureF
         mix_general_data(texts(4, prefix="t"), texts(5, prefix="g"), ratio=5)
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "The mixture needs 20 general rows and there are 5: each comes 4 times on average in one epoch."
+        "The mixture needs 20 rows of general and there are 5: each comes 4 times on average in one epoch."
     )
 
 
@@ -311,7 +304,7 @@ def test_general_rows_without_tokens_do_not_loop_for_ever(streaming: bool) -> No
     general = general.select([1])
     if streaming:
         general = general.to_iterable_dataset()
-    with pytest.raises(CorpusError, match="no token in any general row"):
+    with pytest.raises(CorpusError, match="no token in any row of general"):
         list(mix_general_data(task, general, by="tokens"))
 
 
@@ -322,24 +315,46 @@ def test_ratio_zero_is_the_task_alone() -> None:
     assert split(mix_general_data(task.to_iterable_dataset(), general, ratio=0))[1] == []
 
 
-@given(count=st.integers(0, 40), general=st.integers(1, 12), epoch=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_draws_go_through_all_rows_before_any_comes_again(count: int, general: int, epoch: int) -> None:
-    """Each full pass is a permutation."""
-    drawn = draw_general(count, general, epoch=epoch)
-    assert len(drawn) == count
-    for start in range(0, count, general):
-        part = drawn[start : start + general]
-        assert len(set(part.tolist())) == len(part)
+def test_several_sources_share_by_weight() -> None:
+    """The largest remainder: 21 rows, three to two to one, with a column that says where each comes from."""
+    sources = {name: texts(30, prefix=name) for name in ("ga", "gb", "gc")}
+    mixed = mix_general_data(
+        texts(7, prefix="t"), sources, ratio=3, weights={"gc": 1, "ga": 3, "gb": 2}, source_column="from"
+    )
+    assert Counter(mixed["from"]) == {"task": 7, "ga": 11, "gb": 7, "gc": 3}
+    assert all(row["text"].startswith(row["from"][:2] if row["from"] != "task" else "t") for row in mixed)
+    assert len(set(mixed["text"])) == 28
 
 
-def test_samples_agree_with_each_other() -> None:
-    """Counting tokens of rows of one token is counting rows; the order holds the sample."""
-    by_rows = general_sample(7, 30, ratio=2.5, seed=1, epoch=2)
-    by_tokens = general_sample_by_tokens(7, 30, lambda _: 1, ratio=2.5, seed=1, epoch=2)
-    assert by_rows.tolist() == by_tokens[: len(by_rows)].tolist()
-    order = mixed_order(7, by_rows, seed=1, epoch=2)
-    assert sorted(order.tolist()) == sorted([*range(7), *(by_rows + 7).tolist()])
-    assert order.dtype == np.int64
-    with pytest.raises(CorpusError, match="general has no rows"):
-        general_sample(1, 0, ratio=1)
+def test_sources_share_equally_without_weights() -> None:
+    """A list will do; the first gets what is left over."""
+    mixed = mix_general_data(texts(1, prefix="t"), [texts(9, prefix="x"), texts(9, prefix="y")], ratio=5)
+    assert Counter(text[0] for text in mixed["text"]) == {"t": 1, "x": 3, "y": 2}
+
+
+def test_three_forms_mix_each_with_its_own_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A prompt and completion, text, and a conversation."""
+    sources = {form: Dataset.from_list([FORMS[form]] * 4) for form in ("text", "messages")}
+    mixed = mix_general_data(
+        Dataset.from_list([FORMS["prompt_completion"]]), sources, ratio=2, tokenizer=tokenizer, source_column="from"
+    )
+    whole = {row["from"]: row["labels"] == row["input_ids"] for row in mixed}
+    assert whole == {"task": False, "text": True, "messages": True}
+
+
+def test_three_forms_need_a_tokenizer_or_become_messages(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names every source with its form."""
+    sources = {"a": Dataset.from_list([FORMS["text"]]), "b": Dataset.from_list([FORMS["messages"]])}
+    with caplog.at_level(logging.WARNING):
+        mixed = mix_general_data(Dataset.from_list([FORMS["prompt_completion"]]), sources, ratio=2)
+    assert mixed.column_names == ["messages"]
+    assert "(task: prompt_completion, a: text, b: messages)" in caplog.text
+
+
+def test_an_empty_one_of_several_sources_is_named() -> None:
+    """Not "general", but the source."""
+    with pytest.raises(CorpusError, match="news has no rows"):
+        mix_general_data(
+            texts(2, prefix="t"),
+            {"wiki": texts(2, prefix="g"), "news": texts(2, prefix="g").filter(lambda row: False)},
+        )

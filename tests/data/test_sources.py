@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
+from hf_langcore.data.sources import load_rows
 from hf_langcore.errors import CorpusError
-from hf_langcore.training.sources import load_rows
 
 ROWS = [{"text": "one"}, {"text": "two"}]
 
@@ -55,7 +55,7 @@ def test_a_name_on_the_hub_is_split_into_its_parts(monkeypatch: pytest.MonkeyPat
     """repo, repo:config and repo:config:split; the split is train unless it is named."""
     calls = []
     monkeypatch.setattr(
-        "hf_langcore.training.sources.load_dataset", lambda repo, config, *, split: calls.append((repo, config, split))
+        "hf_langcore.data.sources.load_dataset", lambda repo, config, *, split: calls.append((repo, config, split))
     )
     for spec in ("me/rows", "me/rows:de", "me/rows:de:test", "me/rows::test"):
         load_rows(spec)

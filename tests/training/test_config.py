@@ -30,9 +30,26 @@ def test_the_defaults_are_those_of_trl_and_the_published_ratio(tmp_path: Path) -
     assert added == {
         "core_mask": None,
         "base_check": "error",
+        "protection": "freeze",
+        "anchor_strength": 0.01,
+        "anchor_importance": None,
+        "mask_gradients": False,
+        "core_damage": None,
+        "sentinel": None,
+        "sentinel_every": 100,
+        "sentinel_limit": 1.2,
+        "sentinel_on_breach": "warn",
         "general_dataset": None,
+        "general_data_weights": None,
+        "self_replay_rows": 0,
+        "self_replay_texts": None,
+        "self_replay_tokens": 256,
+        "self_replay_temperature": 1.0,
+        "self_replay_top_p": 1.0,
+        "self_replay_cache": None,
         "general_data_ratio": 5.0,
         "general_data_by": "rows",
+        "on_out_of_memory": "halve",
     }
 
 
@@ -44,7 +61,7 @@ def test_a_yaml_file_says_everything(tmp_path: Path) -> None:
         "general_dataset: repo:config:train\ngeneral_data_ratio: 8\ngeneral_data_by: tokens\n"
     )
     (config,) = HfArgumentParser(CoreRegionSFTConfig).parse_yaml_file(str(path))
-    assert (config.core_mask, config.base_check, config.general_dataset) == ("my-core", "warn", "repo:config:train")
+    assert (config.core_mask, config.base_check, config.general_dataset) == ("my-core", "warn", ["repo:config:train"])
     assert (config.general_data_ratio, config.general_data_by) == (8, "tokens")
     options = ["--output_dir", str(tmp_path), "--use_cpu", "--general_data_ratio", "2.5"]
     (config,) = HfArgumentParser(CoreRegionSFTConfig).parse_args_into_dataclasses(options)
@@ -53,9 +70,10 @@ def test_a_yaml_file_says_everything(tmp_path: Path) -> None:
 
 def test_every_field_has_help() -> None:
     """The command line shows them."""
-    fields = CoreRegionSFTConfig.__dataclass_fields__
-    for name in ("core_mask", "base_check", "general_dataset", "general_data_ratio", "general_data_by"):
-        assert fields[name].metadata["help"]
+    theirs = SFTConfig.__dataclass_fields__
+    added = [one for name, one in CoreRegionSFTConfig.__dataclass_fields__.items() if name not in theirs]
+    assert len(added) > 20
+    assert all(one.metadata["help"].endswith(".") for one in added)
 
 
 @pytest.mark.parametrize(

@@ -399,20 +399,43 @@ def test_adapters_are_refused(train: Callable[..., Trainer], tiny: SimpleNamespa
             train(candidate, CoreFreezeCallback(core_mask))
 
 
-def test_sharding_and_quantisation_are_refused(tiny: SimpleNamespace, tmp_path: Path) -> None:
-    """What cannot be exact is not attempted; every message says what to use instead."""
+class FullyShardedDataParallel(nn.Module):
+    """Named as FSDP version 1 names its wrapper."""
+
+
+class DeepSpeedOptimizerWrapper:
+    """Named as accelerate names its wrapper; without masters that are linked to parameters."""
+
+    optimizer = SimpleNamespace()
+
+
+def test_what_cannot_be_exact_is_refused_by_name(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    """Every message says what to use instead, and nothing has been written by then."""
     model = tiny.llama()
     callback = CoreFreezeCallback(tiny.core_of(model))
     state = SimpleNamespace(global_step=0, is_world_process_zero=True)
-    for used in ({"deepspeed": "zero.json"}, {"fsdp": "full_shard"}):
-        args = SimpleNamespace(output_dir=str(tmp_path), **used)
-        with pytest.raises(UnsupportedModelError, match="DDP"):
-            callback.on_train_begin(args, state, None, model=model)
-    args = SimpleNamespace(output_dir=str(tmp_path))
-    model.lm_head.weight.placements = ()  # as on a DTensor
-    with pytest.raises(UnsupportedModelError, match="sharded"):
+    args = SimpleNamespace(output_dir=str(tmp_path / "out"), fsdp="full_shard", fsdp_config={"version": 1})
+    with pytest.raises(UnsupportedModelError, match=r"FSDP version 1.*fsdp_version: 2"):
         callback.on_train_begin(args, state, None, model=model)
-    del model.lm_head.weight.placements
+    args = SimpleNamespace(output_dir=str(tmp_path / "out"))
+    model.flat = FullyShardedDataParallel()
+    with pytest.raises(UnsupportedModelError, match="FSDP version 1"):
+        callback.on_train_begin(args, state, None, model=model)
+    del model.flat
+    half = tiny.llama(torch.bfloat16)
+    with pytest.raises(UnsupportedModelError, match="ZeRO stage 1, 2 or 3"):
+        CoreFreezeCallback(tiny.core_of(half)).on_train_begin(
+            args, state, None, model=half, optimizer=DeepSpeedOptimizerWrapper()
+        )
+    with pytest.raises(UnsupportedModelError, match="mask_gradients cannot reach"):
+        CoreFreezeCallback(tiny.core_of(model), mask_gradients=True).on_train_begin(
+            SimpleNamespace(output_dir=str(tmp_path / "zero")),
+            state,
+            None,
+            model=model,
+            optimizer=DeepSpeedOptimizerWrapper(),
+        )
+    assert not (tmp_path / "out").exists()
     model.is_quantized = True
     with pytest.raises(UnsupportedModelError, match="quantised"):
         callback.on_train_begin(args, state, None, model=model)
@@ -475,24 +498,17 @@ def test_values_must_fit(tiny: SimpleNamespace) -> None:
         CoreFreezer(weights, core_mask, values={})
 
 
-def _sharded() -> nn.Parameter:
-    weight = nn.Parameter(torch.randn(3, 2))
-    weight.ds_id = 0  # as DeepSpeed marks them
-    return weight
-
-
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        (_sharded(), "sharded"),
         (nn.Parameter(torch.randn(2, 3).t()), "not contiguous"),
         (nn.Parameter(torch.empty(3, 2, device="meta")), "meta"),
         (nn.Parameter(torch.ones(3, 2, dtype=torch.int8), requires_grad=False), "quantised"),
     ],
-    ids=["sharded", "strided", "meta", "int8"],
+    ids=["strided", "meta", "int8"],
 )
 def test_parameters_without_whole_values_are_refused(weight: nn.Parameter, message: str) -> None:
-    """A shard, a strided view, a placeholder or quantised bytes are named, with what to do."""
+    """A strided view, a placeholder or quantised bytes are named, with what to do."""
     core = CoreMask({"w": torch.ones(3, 2, dtype=torch.bool)})
     with pytest.raises(UnsupportedModelError, match=message):
         CoreFreezer({"w": Weight("w", weight, nn.Module())}, core)
