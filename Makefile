@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check tests results exactness bench conformance format clean
+.PHONY: demo test check tests results exactness matrix protection bench conformance format clean
 
 # Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
@@ -29,6 +29,16 @@ results: $(INSTALLED)
 # docs/exactness.md: the published algorithm, three ways to the same mask, and the frozen core's bits, on the real model.
 exactness: $(INSTALLED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/exactness.py --write docs/exactness.md
+
+# The second part of docs/results.md: fine-tuning under every protection, two tasks, three seeds; about two hours on a shared
+# core, resumable (out/protection).
+protection: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/protection.py --write docs/results.md
+
+# docs/exactness.md, second part: optimizer x precision x distribution, with gradient masking as the control; resumable.
+matrix: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt deepspeed schedulefree lion-pytorch bitsandbytes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/matrix/run.py --write docs/exactness.md
 
 # docs/performance.md: adapters against LoRA, ratios measured in turns; about half an hour on two quiet cores.
 bench: $(INSTALLED)

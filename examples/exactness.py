@@ -1,7 +1,7 @@
 """What must be exact, checked on a real model: the mask, and the frozen core.
 
 LANGCORE_MODEL names the folder of a causal LM, LANGCORE_DATA a folder with train/, one file per language.
-`--write docs/exactness.md` writes the page that the project commits.
+`--write docs/exactness.md` replaces this part of the page that the project commits; `make matrix` writes the other one.
 """
 
 import os
@@ -23,6 +23,7 @@ from hf_langcore.recipes.bits import copy_weights, count_changed
 MODEL, DATA = os.environ["LANGCORE_MODEL"], Path(os.environ["LANGCORE_DATA"]) / "train"
 LANGUAGES, BLOCK, TOKENS, BATCH = ("ar", "zh"), 128, 16 * 128, 4
 OPTIONS = {"block_size": BLOCK, "max_tokens": TOKENS, "batch_size": BATCH}
+MARK = "<!-- exactness: everything from here to the next mark or the end is written by `make exactness` -->"
 
 
 def published(model, tokenizer) -> dict[str, torch.Tensor]:  # noqa: ANN001 an example
@@ -94,7 +95,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
         page = [
-            "# Exact on a real model", "", "Made by `make exactness` with LANGCORE_MODEL and LANGCORE_DATA set.", "",
             f"## The published algorithm ({' '.join(LANGUAGES)}, {TOKENS:,} tokens each, fp32)", "",
             "| fraction | core weights | entries that differ |", "| --- | ---: | ---: |",
             *same_as_published(model, tokenizer), "",
@@ -106,7 +106,15 @@ def main() -> None:
         ]  # fmt: skip
     print("\n".join(page))
     if "--write" in sys.argv:
-        replace_text(Path(sys.argv[sys.argv.index("--write") + 1]), "\n".join(page))
+        rewrite(Path(sys.argv[sys.argv.index("--write") + 1]), "\n".join(page))
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace what is below this part's mark; the rest of the page stays."""
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, _, after = page.partition(MARK)
+    _, other, rest = after.partition("\n<!-- ")
+    replace_text(path, f"{before.rstrip()}\n\n{MARK}\n\n{text}{other}{rest}".lstrip())
 
 
 if __name__ == "__main__":
