@@ -1,6 +1,7 @@
 """All benchmarks in one run: `make bench`.
 
     python tests/benchmarks/run.py --write docs/performance.md
+    python tests/benchmarks/run.py --only training --write docs/performance.md
 
 Every figure is a ratio of two things measured in turns in the same process, the median of several; absolute times
 belong to the machine. Nothing here is a test: a busy machine must not break a build.
@@ -17,10 +18,14 @@ from pathlib import Path
 
 import torch
 from adapter_memory import extra_bytes_per_parameter
+from freezing import peak, restoring
 from models import Setting, forward_of, silence_upstream, step_of
 from paired import Ratio, ratio
 
-_MARK = "<!-- figures: everything below is written by `make bench` -->"
+_MARKS = {
+    "training": "<!-- figures of training: written by `make bench` -->",
+    "adapters": "<!-- figures of adapters: written by `make bench` -->",
+}
 _VERSIONS = ("torch", "transformers", "peft")
 
 
@@ -29,21 +34,71 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, help="Markdown page whose figures are replaced")
     parser.add_argument("--repeats", type=int, default=5, help="measured pairs of each case")
+    parser.add_argument("--only", choices=list(_MARKS), help="measure one part")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     silence_upstream()
-    figures = "\n\n".join([_machine(options.device), _steps(options), _inference(options), _memory()])
-    if options.write is None:
-        print(figures)
-        return
-    head = options.write.read_text(encoding="utf-8").split(_MARK)[0]
-    options.write.write_text(f"{head}{_MARK}\n\n{figures}\n", encoding="utf-8")
+    parts = {
+        "training": lambda: [_freezing(options)],
+        "adapters": lambda: [_steps(options), _inference(options), _memory()],
+    }
+    for part, measure in parts.items():
+        if options.only in {None, part}:
+            figures = "\n\n".join([_machine(options.device), *measure()])
+            print(figures) if options.write is None else _write(options.write, part, figures)
+
+
+def _write(page: Path, part: str, figures: str) -> None:
+    """Replace the figures of one part: from its mark to the next one, or to the end."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(_MARKS[part])
+    others = [rest.find(mark) for mark in _MARKS.values() if mark in rest]
+    after = rest[min(others) :] if others else ""
+    page.write_text(f"{before}{_MARKS[part]}\n\n{figures}\n" + (f"\n{after}" if after else ""), encoding="utf-8")
 
 
 def _machine(device: str) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
     return f"{where}, {torch.get_num_threads()} threads, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}."
+
+
+def _freezing(options: argparse.Namespace) -> str:
+    """Full fine-tuning: what restoring adds to a step, timed apart and as whole steps in turns, and its memory."""
+    head = (
+        "| case | tokens | 1 + restore / step | whole steps in turns: median (smallest to largest) | step, ms | restore, ms "
+        "| held, bytes per parameter | peak, more than plain |\n| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"
+    )
+    rows = []
+    base = Setting(device=options.device)
+    for dtype in (torch.float32, torch.bfloat16):
+        for way, fraction in (("compact", 0.01), ("compact", 0.05), ("published", 0.01), ("anchor", 0.01)):
+            for tokens in (2048, 512) if way == "compact" else (2048,):
+                setting = base.but(dtype=dtype, fraction=fraction, tokens=tokens)
+                rows.append(_freezing_row(way, setting, options))
+    return "\n".join(["### Step of full fine-tuning", "", head, *rows])
+
+
+def _freezing_row(way: str, setting: Setting, options: argparse.Namespace) -> str:
+    ours, plain = restoring(way, setting), restoring("plain", setting)
+    step, after = ours.share(repeats=options.repeats)
+    whole = ratio(ours.both, plain.both, repeats=options.repeats, warmups=1)
+    names = {"compact": "frozen core", "published": "published restore", "anchor": "uniform anchor"}
+    share = "" if way == "anchor" else f" {setting.fraction:.0%}"
+    dtype = str(setting.dtype).removeprefix("torch.")
+    more = "" if setting.tokens != Setting().tokens else f"{_more(way, setting):.3f}"
+    row = (
+        f"| {dtype}, {names[way]}{share} | {setting.tokens} | {1 + after / step:.4f} | {whole} | {step * 1000:.0f} "
+        f"| {after * 1000:.1f} | {ours.nbytes / ours.parameters:.3f} | {more} |"
+    )
+    print(row, file=sys.stderr)
+    return row
+
+
+def _more(way: str, setting: Setting) -> float:
+    """Peak of a whole process over that of plain training, in bytes per parameter of the larger model used for it."""
+    large = setting.but(layers=8)
+    parameters = sum(one.numel() for one in large.base().parameters())
+    return (peak(way, large) - peak("plain", large)) / parameters
 
 
 def _steps(options: argparse.Namespace) -> str:
