@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_langcore.data import corpora_from_folder
 from hf_langcore.files import replace_text
 from hf_langcore.recipes.language_table import PAPER_LANGUAGES, FractionTable, language_table, to_markdown
+from hf_langcore.recipes.protection_page import MARKER as PROTECTION_MARKER
 
 BLOCK_SIZE = 128
 CORE_TOKENS = 96 * BLOCK_SIZE
@@ -81,7 +82,13 @@ def main() -> None:
         tables="\n".join(f"## {100 * table.fraction:g} %\n\n{to_markdown(table)}" for table in tables),
     )
     if "--write" in sys.argv:
-        replace_text(Path(sys.argv[sys.argv.index("--write") + 1]), page)
+        target = Path(sys.argv[sys.argv.index("--write") + 1])
+        _, marker, other = (target.read_text(encoding="utf-8") if target.is_file() else "").partition(
+            PROTECTION_MARKER
+        )
+        replace_text(
+            target, f"{page.rstrip()}\n\n{marker}{other}" if marker else page
+        )  # `make protection` writes the rest
     print(page)
 
 

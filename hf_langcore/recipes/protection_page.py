@@ -44,25 +44,7 @@ score on about 500 blocks of the kept languages, as in source-shielded updates (
 - **General data** are training texts of the kept languages (blocks of {_SIZE.block_size} tokens, \
 {_SIZE.sums_general_block} beside arithmetic), 5 times as many tokens as the task's; these runs have more steps.
 
-What the committed figures say, of this model and these two short tasks:
-
-- **The learning rate comes first.** Half of it learns nearly as much and forgets about a third as much. A method that is \
-only compared with full fine-tuning at one rate looks good for learning less.
-- **Anchors keep more than any learning rate does at the same gain**, at every strength and on both tasks, and need no \
-data during training; weighting them by Fisher importance is at least as good. Weak ones (0.03) cost no gain in Chinese and next to \
-none in arithmetic. The pull acts in every step: the more steps, the weaker it should be.
-- **A frozen core is exact, and hardly a protection by itself**: in arithmetic it keeps a little more than random weights, \
-in Chinese not measurably, and in neither measurably more than a smaller learning rate. Half of the columns by Wanda \
-score keep more than a core of 3 %, a little more than random columns, and not measurably more than a smaller learning rate. On top of an anchor or of \
-general data a frozen core costs next to nothing and keeps another 0.2 to 0.4 %.
-- **LoRA forgets more than full fine-tuning** at the same gain, at all three rates; the masked adapter somewhat less than LoRA.
-- **General data need a small learning rate**: with it the other languages were better after learning Chinese than before, \
-and as with a smaller learning rate alone in arithmetic; with the larger rate they kept less, at the same gain, in arithmetic. \
-These were few documents which the model had seen in pretraining, and beside arithmetic short blocks, which costs: one run each \
-(seed 0) with blocks of 128 tokens changed the kept languages by +7.5 % (learning rate 0.0001: -1.1 %) where blocks of 32 did by \
-+26.0 % (+2.5 %), with 0.02 and 0.05 nats less gain.
-- In {_SIZE.sums // _SIZE.sums_batch_size} steps the model learns what answers look like, not to add: the share of exact \
-answers stays near 1 %.
+What follows from the figures stands in [training](training.md#what-helps).
 
 Brackets hold 95 % intervals (Student's t over seeds, on logarithms). For comparison: on 7B models and another task, \
 source-shielded updates are reported to lose 3.4 % on the source where full fine-tuning loses 20.3 %.
@@ -81,8 +63,7 @@ One thing changed, within seeds:
 def write_protection_page(path: Path, runs: Sequence[ProtectionRun]) -> None:
     """Fill a page below its marker, and draw one figure per task into a folder `figures` beside it.
 
-    What stands above the marker is kept. The sentences on what the figures say are of the committed runs; read them
-    again when the figures change.
+    What stands above the marker is kept.
 
     Args:
         path: The page; made if it is missing.

@@ -141,7 +141,7 @@ def _note_unfinished(folder: Path, missing: list[Cell], reason: str) -> None:
     for cell in missing:
         for path in paths:
             if cell.key in begun and cell.key not in _results(path):
-                entry = {"key": cell.key, "error": reason, "without": {"error": reason}, "seconds": 0.0}
+                entry = {"key": cell.key, "error": reason, "without": {}, "seconds": 0.0}  # whose fault is not known
                 entry |= {"distribution": cell.distribution, "precision": cell.precision}
                 entry |= {"optimizer": cell.optimizer, "way": cell.way}
                 with path.open("a", encoding="utf-8") as file:
