@@ -71,7 +71,9 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
     )
     anchor_strength: float = field(
         default=0.01,
-        metadata={"help": "Share of the distance to the base that an anchor takes back in each step, 0 to 1."},
+        metadata={
+            "help": "Share of the distance to the base that an anchor takes back in each step, 0 to 1; less in longer runs."
+        },
     )
     anchor_importance: str | None = field(
         default=None, metadata={"help": "Folder of importance scores that weight the anchor's pull."}

@@ -14,6 +14,7 @@ from transformers.trainer_callback import CallbackHandler
 from hf_langcore.errors import ConfigurationError, UnsupportedModelError
 from hf_langcore.training.anchor import AnchorCallback
 from hf_langcore.training.freeze import CoreFreezeCallback
+from hf_langcore.training.support import require_fsdp2
 
 SMALL_TOKENS_PER_PARAMETER = 0.1
 """A training set with fewer tokens for each trained parameter is small."""
@@ -66,11 +67,7 @@ def require_supported(model: nn.Module, args: Any, *, reverts: bool) -> None:
     Raises:
         UnsupportedModelError: FSDP version 1; or DeepSpeed, where the sentinel is to go back to earlier weights.
     """
-    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()) or _is_fsdp1(args):
-        raise UnsupportedModelError(
-            "The sentinel does not work with FSDP version 1, which hides the parameters. Use version 2: "
-            '`fsdp_config={"version": 2}`, or `fsdp_version: 2` in the accelerate config.'
-        )
+    require_fsdp2(model, args)
     is_deepspeed = getattr(args, "deepspeed", None) or any(hasattr(p, "ds_id") for p in model.parameters())
     if reverts and is_deepspeed:
         raise UnsupportedModelError(
@@ -158,8 +155,3 @@ def _has_core_adapter(model: nn.Module) -> bool:
 
 def _protects(callback: Any) -> bool:
     return isinstance(callback, (CoreFreezeCallback, AnchorCallback))
-
-
-def _is_fsdp1(args: Any) -> bool:
-    plugin = getattr(args, "fsdp_plugin_args", None) or {}
-    return bool(getattr(args, "fsdp", None)) and str(plugin.get("fsdp_version", 2)) == "1"

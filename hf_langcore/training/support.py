@@ -36,7 +36,7 @@ def require_trainable(model: nn.Module, args: Any = None) -> None:
             "The model is quantised, so single weights cannot be kept bit for bit. Load it without a "
             "quantization_config, or use an adapter (CoreRegionConfig)."
         )
-    _require_fsdp2(model, args)
+    require_fsdp2(model, args)
 
 
 def require_strategy(model: nn.Module, optimizer: Any) -> None:
@@ -56,10 +56,18 @@ def require_strategy(model: nn.Module, optimizer: Any) -> None:
         )
 
 
-def _require_fsdp2(model: nn.Module, args: Any) -> None:
-    config = getattr(args, "fsdp_config", None) or {}
-    version = config.get("version", config.get("fsdp_version")) if isinstance(config, dict) else None
-    is_asked = bool(getattr(args, "fsdp", None)) and version is not None and int(version) == 1
+def require_fsdp2(model: nn.Module, args: Any) -> None:
+    """Refuse FSDP version 1, which flattens parameters.
+
+    Args:
+        model: The model, before or after FSDP has wrapped it.
+        args: TrainingArguments, where there are any.
+
+    Raises:
+        UnsupportedModelError: Version 1 is asked for, or has wrapped the model.
+    """
+    plugin = getattr(args, "fsdp_plugin_args", None) or {}
+    is_asked = bool(getattr(args, "fsdp", None)) and str(plugin.get("fsdp_version", 2)) == "1"
     is_flat = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
     if is_asked or is_flat:
         raise UnsupportedModelError(

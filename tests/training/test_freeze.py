@@ -414,7 +414,7 @@ def test_what_cannot_be_exact_is_refused_by_name(tiny: SimpleNamespace, tmp_path
     model = tiny.llama()
     callback = CoreFreezeCallback(tiny.core_of(model))
     state = SimpleNamespace(global_step=0, is_world_process_zero=True)
-    args = SimpleNamespace(output_dir=str(tmp_path / "out"), fsdp="full_shard", fsdp_config={"version": 1})
+    args = SimpleNamespace(output_dir=str(tmp_path / "out"), fsdp=True, fsdp_plugin_args={"fsdp_version": 1})
     with pytest.raises(UnsupportedModelError, match=r"FSDP version 1.*fsdp_version: 2"):
         callback.on_train_begin(args, state, None, model=model)
     args = SimpleNamespace(output_dir=str(tmp_path / "out"))
