@@ -37,7 +37,6 @@ protection: $(INSTALLED)
 
 # docs/exactness.md, second part: optimizer x precision x distribution, with gradient masking as the control; resumable.
 matrix: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt deepspeed schedulefree lion-pytorch bitsandbytes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/matrix/run.py --write docs/exactness.md
 
 # docs/performance.md: adapters against LoRA, ratios measured in turns; about half an hour on two quiet cores.
