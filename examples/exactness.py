@@ -113,8 +113,7 @@ def rewrite(path: Path, text: str) -> None:
     """Replace what is below this part's mark; the rest of the page stays."""
     page = path.read_text(encoding="utf-8") if path.is_file() else ""
     before, _, after = page.partition(MARK)
-    _, other, rest = after.partition("\n<!-- ")
-    replace_text(path, f"{before.rstrip()}\n\n{MARK}\n\n{text}{other}{rest}".lstrip())
+    replace_text(path, f"{before.rstrip()}\n\n{MARK}\n\n{text}{''.join(after.partition('<!-- ')[1:])}".lstrip())
 
 
 if __name__ == "__main__":

@@ -446,7 +446,7 @@ def test_wrong_combinations_are_named(
         with pytest.raises(CorpusError, match="train_dataset has no rows"):
             sft(train_dataset=task.select([]), general_dataset=rows)
     long = Dataset.from_list([{"prompt": "the cat " * 100, "completion": "x"}])
-    with pytest.raises(CorpusError, match="No row of general_dataset is left"):
+    with pytest.raises(CorpusError, match="No row of general_dataset \\(general\\) is left"):
         sft(general_dataset=long)
 
 
@@ -461,12 +461,12 @@ def test_conversations_need_a_chat_template(
 
 
 def test_the_signature_is_that_of_sft_trainer() -> None:
-    """Same names in the same places, and two more by keyword."""
+    """Same names in the same places, and more by keyword."""
     mine = inspect.signature(CoreRegionSFTTrainer).parameters
     theirs = inspect.signature(SFTTrainer).parameters
     assert list(mine)[: len(theirs)] == list(theirs)
     assert all(mine[name].default == theirs[name].default for name in theirs)
-    assert set(mine) - set(theirs) == {"core_mask", "general_dataset"}
+    assert set(mine) - set(theirs) == {"core_mask", "anchor_importance", "anchor_base", "general_dataset", "sentinel"}
 
 
 def test_evaluation_sets_are_left_alone(
