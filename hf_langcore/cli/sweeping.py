@@ -58,6 +58,8 @@ def run_sweep(
         "base": _fact(sweep.base),
         "points": [_fact(point) for point in sweep.points],
     }
+    written = SWEEP_FILE if drawn is None else f"{SWEEP_FILE} and {drawn.name}"
+    print(f"{written} are in {folder}" if drawn else f"{written} is in {folder}", file=sys.stderr)
     return facts, _table(sweep)
 
 

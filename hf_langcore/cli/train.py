@@ -212,6 +212,7 @@ def _without(words: list[str], option: str) -> list[str]:
 def _train(arguments: Any) -> tuple[dict[str, Any], str]:
     """Train and save; what came out, for machines and for people."""
     from hf_langcore.training.job import make_trainer
+    from hf_langcore.training.records import summary_of
 
     training = arguments.training
     trainer = make_trainer(arguments, peft_config=_adapter(arguments))
@@ -221,11 +222,13 @@ def _train(arguments: Any) -> tuple[dict[str, Any], str]:
     if training.push_to_hub:
         trainer.push_to_hub()
     mixture = trainer.mixture_report()
+    consumed = trainer.mixture_record()
     core = trainer.protection.core_mask if trainer.protection.freeze is not None else None
     facts = {
         "output": str(training.output_dir),
         "metrics": metrics,
-        "mixture": asdict(mixture) if mixture else None,
+        "mixture": asdict(mixture) if mixture else None,  # the plan of an epoch
+        "consumed": None if consumed is None else consumed["total"],
         # Compared bit by bit when training ended; a difference is an error.
         "core": None if core is None else {"weights": core.count(), "changed": 0},
         "batch": {
@@ -236,11 +239,8 @@ def _train(arguments: Any) -> tuple[dict[str, Any], str]:
     text = f"trained in {metrics['train_runtime']:.0f} s, loss {metrics['train_loss']:.3f}; saved in {training.output_dir}"
     if core is not None:
         text += f"\nthe core held: {core.count():,} core weights, 0 changed"
-    if mixture:
-        text += (
-            f"\neach epoch: {mixture.task_rows:,} task rows ({mixture.task_tokens:,} tokens) and "
-            f"{mixture.general_rows:,} general rows ({mixture.general_tokens:,} tokens)"
-        )
+    if consumed is not None:
+        text += f"\n{summary_of(consumed)}"
     return facts, text
 
 

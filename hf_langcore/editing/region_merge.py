@@ -46,7 +46,7 @@ def merge_regions(
     With the base as `core_from` and a fine-tuned model as `complement_from` this takes back what training did to the
     core; the other way round it takes back everything else.
 
-    Config, tokenizer and whatever else belongs to a checkpoint come from `complement_from`. The config's lineage
+    Config, tokenizer, dtypes and whatever else belongs to a checkpoint come from `complement_from`. The config's lineage
     names the weights that the merged core comes from, so that the mask goes on fitting.
 
     Args:
@@ -152,15 +152,15 @@ class _Merge:
         return {self._complement.stored_name(key): converted[key] for key in keys}
 
     def _merged(self, rest: torch.Tensor, core: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        # As integers, so that NaN and -0.0 stay what they are.
-        return torch.where(chosen, bits_of(core), bits_of(rest)).view(rest.dtype)
+        # As integers, so that NaN and -0.0 stay what they are; widening is exact.
+        return torch.where(chosen, bits_of(core.to(rest.dtype)), bits_of(rest)).view(rest.dtype)
 
     def _require_alike(self, name: str, other: str) -> None:
         mine, others = self._complement.layout[name], self._core.layout[other]
-        if mine.dtype != others.dtype:
+        if torch.promote_types(mine.dtype, others.dtype) != mine.dtype:
             raise CoreMaskMismatchError(
                 f"{name!r} is {mine.dtype} in {str(self._complement.folder)!r} and {others.dtype} in "
-                f"{str(self._core.folder)!r}, so that the core's bits cannot be kept. Save both in one dtype first: "
+                f"{str(self._core.folder)!r}, so that the core would be rounded. Save both in one dtype first: "
                 "AutoModelForCausalLM.from_pretrained(..., dtype=...).save_pretrained(...)."
             )
         wanted = self._complement.form.layout[self._keys[name]].shape

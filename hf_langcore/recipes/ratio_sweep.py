@@ -44,8 +44,8 @@ class SweepPoint:
         ratio: Times as much general data as task data; None for the base, which is not trained.
         task_loss: Loss on task rows that no run trained on, in nats per token.
         perplexity: Language -> perplexity of texts that no run trained on.
-        task_rows: Task rows in an epoch.
-        general_rows: General rows in an epoch.
+        task_rows: Task rows that were trained.
+        general_rows: General rows that were trained.
         core_weights: Core weights that were frozen, of which none has changed; None where none were.
     """
 
@@ -163,14 +163,14 @@ class _Job:
             trainer.train()
         loss = float(trainer.evaluate()["eval_loss"])
         report = self._perplexity(trainer)
-        mixture = trainer.mixture_report() if ratio is not None else None
+        consumed = trainer.consumed_mixture() if ratio is not None else ()
         core = trainer.protection.core_mask if ratio is not None and trainer.protection.freeze is not None else None
         return SweepPoint(
             ratio=ratio,
             task_loss=loss,
             perplexity=report.perplexity,
-            task_rows=mixture.task_rows if mixture else len(self.rows) if ratio is not None else 0,
-            general_rows=mixture.general_rows if mixture else 0,
+            task_rows=sum(one.task_rows for one in consumed) if consumed else _trained_rows(trainer, len(self.rows)),
+            general_rows=sum(one.general_rows for one in consumed),
             core_weights=None if core is None else core.count(),
         )
 
@@ -291,3 +291,10 @@ def _settings(
 
 def _size(rows: Any) -> int | None:
     return len(rows) if hasattr(rows, "__len__") else None
+
+
+def _trained_rows(trainer: Any, rows: int) -> int:
+    """Rows that a run without a mixture has trained; the last batch of an epoch may be smaller."""
+    state, args = trainer.state, trainer.args
+    in_steps = state.global_step * args.train_batch_size * args.gradient_accumulation_steps
+    return int(min(in_steps, rows * math.ceil(state.epoch or 0)))

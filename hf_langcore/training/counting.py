@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
 from hf_langcore.files import replace_json
 from hf_langcore.training.consumption import COUNTS_KEY, SOURCE_COLUMN, Consumption, MixtureReport, SourceCollator
 from hf_langcore.training.records import MIXTURE_FILE, metrics_of, read_record, record_of, summary_of
+from hf_langcore.training.support import last_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ class CountingSFTTrainer(SFTTrainer):  # type: ignore[misc]
             self._consumed = tuple(self._consumption.reports(lambda counts: counts))
         return self._consumed
 
+    def mixture_record(self) -> dict[str, Any] | None:
+        """What `mixture.json` holds: totals and epochs as they were consumed; None where nothing is mixed."""
+        if self._consumption is None:
+            return None
+        return record_of(self.consumed_mixture(), self._consumption.names, self._settings)
+
     def get_train_dataloader(self) -> Any:
         """As in SFTTrainer; of a mixture its batches say how much of each source is in them."""
         if self._consumption is None:
@@ -59,7 +66,7 @@ class CountingSFTTrainer(SFTTrainer):  # type: ignore[misc]
         """As in SFTTrainer. What was consumed is logged, and written to `mixture.json` in the output folder."""
         if self._consumption is not None:
             if resume_from_checkpoint is True:
-                resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+                resume_from_checkpoint = last_checkpoint(self.args.output_dir)
             self.remove_callback(_EpochCounter)
             checkpoint = Path(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str) else None
             self.add_callback(_EpochCounter(self._consumption, checkpoint))

@@ -19,9 +19,10 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import nn
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from hf_langcore.errors import InputError, LangCoreError
+from hf_langcore.training.support import last_checkpoint
 
 OnOutOfMemory = Literal["halve", "error"]
 
@@ -123,15 +124,16 @@ class MemorySavingMixin(Trainer):  # type: ignore[misc]
         """As in Trainer.
 
         Raises:
+            ConfigurationError: The last checkpoint is asked for and there is none.
             TrainingMemoryError: Memory is full and no exact way on is left.
         """
         args = self.args
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(args.output_dir)
         if args.auto_find_batch_size:
             args.auto_find_batch_size = False  # its own way of doing it would change the effective batch
         elif getattr(args, "on_out_of_memory", "halve") == "error":
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(args.output_dir) or True  # Trainer says what is missing
         self._known_state = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         beginning = _Beginning.of(self)
         self._attempted = True

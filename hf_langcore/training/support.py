@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers.trainer_utils import get_last_checkpoint
 
 from hf_langcore.architecture import bare_weights
 from hf_langcore.errors import ConfigurationError, UnsupportedModelError
@@ -37,6 +39,21 @@ def require_trainable(model: nn.Module, args: Any = None) -> None:
             "quantization_config, or use an adapter (CoreRegionConfig)."
         )
     require_fsdp2(model, args)
+
+
+def last_checkpoint(output_dir: str) -> str:
+    """The last checkpoint in an output folder, for `resume_from_checkpoint=True`.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    found = get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None
+    if found is None:
+        raise ConfigurationError(
+            f"Training is to resume from the last checkpoint, but there is none in {output_dir!r}. Name a checkpoint folder, "
+            'or start without resume_from_checkpoint; checkpoints are kept with save_strategy="steps" or "epoch".'
+        )
+    return str(found)
 
 
 def require_strategy(model: nn.Module, optimizer: Any) -> None:

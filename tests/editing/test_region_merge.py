@@ -325,8 +325,18 @@ class TestRefused:
 
     def test_dtypes(self, pair: Pair, refused: Any) -> None:
         """A rounded core is another core; the message says how to make both one dtype."""
+        AutoModelForCausalLM.from_pretrained(pair.tuned).to(torch.bfloat16).save_pretrained(pair.tuned)
+        refused(CoreMaskMismatchError, r"bfloat16.*float32.*rounded.*one dtype")
+
+    def test_a_wider_dtype_holds_the_core_exactly(self, pair: Pair, tmp_path: Path) -> None:
+        """A checkpoint in bfloat16 that was trained and saved in float32."""
         AutoModelForCausalLM.from_pretrained(pair.base).to(torch.bfloat16).save_pretrained(pair.base)
-        refused(CoreMaskMismatchError, r"float32.*bfloat16.*one dtype")
+        made = merge_regions(pair.base, pair.tuned, pair.core_mask, tmp_path / "out", base_check="off", progress=False)
+        merged, ones, others = parameters(made), parameters(pair.base), parameters(pair.tuned)
+        for name, chosen in pair.core_mask.items():
+            assert merged[name].dtype == torch.float32
+            assert torch.equal(bits(merged[name])[chosen], bits(ones[name].float())[chosen])
+            assert torch.equal(bits(merged[name])[~chosen], bits(others[name])[~chosen])
 
     def test_names_and_shapes(self, pair: Pair, refused: Any) -> None:
         """Of the mask and the model, and of config and files."""

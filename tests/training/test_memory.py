@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, set_seed
 
-from hf_langcore.errors import InputError, LangCoreError
+from hf_langcore.errors import ConfigurationError, InputError, LangCoreError
 from hf_langcore.training import CoreRegionSFTTrainer
 from hf_langcore.training.memory import (
     MemorySavingMixin,
@@ -253,3 +253,11 @@ def test_the_core_is_frozen_in_every_attempt(
     assert same(weights(made), weights(small))
     # What the failed attempts have seen is not counted as consumed.
     assert made.consumed_mixture() == small.consumed_mixture() != ()
+
+
+def test_resuming_from_nothing_is_refused_by_name(make: Callable[..., PlainTrainer], tmp_path: Path) -> None:
+    """Not with transformers' ValueError, and before anything is trained."""
+    trainer = make(output_dir=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="there is none in"):
+        trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 0
