@@ -222,7 +222,7 @@ def _train(arguments: Any) -> tuple[dict[str, Any], str]:
     if training.push_to_hub:
         trainer.push_to_hub()
     mixture = trainer.mixture_report()
-    consumed = trainer.mixture_record()
+    consumed, sentinel = trainer.mixture_record(), trainer.sentinel
     core = trainer.protection.core_mask if trainer.protection.freeze is not None else None
     facts = {
         "output": str(training.output_dir),
@@ -231,6 +231,9 @@ def _train(arguments: Any) -> tuple[dict[str, Any], str]:
         "consumed": None if consumed is None else consumed["total"],
         # Compared bit by bit when training ended; a difference is an error.
         "core": None if core is None else {"weights": core.count(), "changed": 0},
+        "sentinel": None
+        if sentinel is None
+        else {"breaches": [str(one) for one in sentinel.breaches], "stopped_because": sentinel.stopped_because},
         "batch": {
             "rows_per_device": training.per_device_train_batch_size,
             "accumulation": training.gradient_accumulation_steps,
@@ -239,6 +242,9 @@ def _train(arguments: Any) -> tuple[dict[str, Any], str]:
     text = f"trained in {metrics['train_runtime']:.0f} s, loss {metrics['train_loss']:.3f}; saved in {training.output_dir}"
     if core is not None:
         text += f"\nthe core held: {core.count():,} core weights, 0 changed"
+    if sentinel is not None and sentinel.breaches:
+        text += f"\nthe sentinel saw {len(sentinel.breaches)} breaches, the first: {sentinel.breaches[0]}"
+        text += f"\ntraining was stopped: {sentinel.stopped_because}" if sentinel.stopped_because else ""
     if consumed is not None:
         text += f"\n{summary_of(consumed)}"
     return facts, text

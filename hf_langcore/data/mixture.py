@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset, Value, concatenate_datasets
@@ -12,6 +13,7 @@ from datasets import Dataset, IterableDataset, Value, concatenate_datasets
 from hf_langcore.data.draws import check_mixture, counts_by_rows, counts_by_tokens, draw_general, in_one, mixed_order
 from hf_langcore.data.rows import Row, Rows, form_of, require_chat_template, tokenise, unify
 from hf_langcore.data.shares import TASK, General, Weights, named_sources, shares_of
+from hf_langcore.data.sources import load_rows
 from hf_langcore.data.streams import Schedule, mixed_stream
 from hf_langcore.errors import ConfigurationError, CorpusError
 
@@ -72,7 +74,10 @@ def mix_general_data(
         ConfigurationError: A tokenizer or a chat template is needed and missing, or the weights are of other sources.
     """
     check_mixture(ratio=ratio, by=by, seed=seed, epoch=epoch)
-    sources = named_sources(general)
+    sources = {
+        name: load_rows(rows) if isinstance(rows, (str, Path)) else rows
+        for name, rows in named_sources(general).items()
+    }
     shares = shares_of(list(sources), weights)
     task, sources = _unified(task, sources, tokenizer=tokenizer, max_length=max_length)
     size = _size_of(task, by=by, tokenizer=tokenizer, max_length=max_length)

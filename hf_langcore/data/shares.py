@@ -21,7 +21,7 @@ def named_sources(general: General) -> dict[str, Rows]:
     """General data as name -> rows.
 
     Args:
-        general: One data set, which is called "general"; a mapping from names to data sets; or a list of them, which
+        general: One data set or what `load_rows` reads (a file, a folder, a Hub spec), which is called "general"; a mapping from names to data sets; or a list of them, which
             are called "general 1", "general 2" and so on.
 
     Raises:

@@ -49,6 +49,8 @@ def _load_file(path: Path) -> Any:
         raise CorpusError(
             f"There is no file {str(path)!r}. Name an existing one; relative paths start in {Path.cwd()}."
         )
+    if not path.stat().st_size:
+        raise CorpusError(f"{str(path)!r} is empty: it has no rows. Name a file with at least one.")
     rows = load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train")
     return rows.filter(lambda row: row["text"].strip() != "") if path.suffix == ".txt" else rows
 

@@ -30,6 +30,7 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
         anchor_strength: The share of the distance to the base that an anchor takes back in each step at the highest
             learning rate, from 0 to 1.
         anchor_importance: Folder of importance scores; the pull on each weight is in proportion to its score.
+        anchor_base: Name or folder of the model that weights are pulled to, where it is not the one that training begins with.
         mask_gradients: Zero the core's gradients before clipping, so that clipping, Muon and Adafactor know nothing of it.
         core_damage: "zero", "noise", "shuffle", "mean" or "reinit": damage the core before training, to see whether it
             recovers; frozen, or free with `protection="none"`.
@@ -77,6 +78,10 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
     )
     anchor_importance: str | None = field(
         default=None, metadata={"help": "Folder of importance scores that weight the anchor's pull."}
+    )
+    anchor_base: str | None = field(
+        default=None,
+        metadata={"help": "Model that weights are pulled to, where it is not the one that training begins with."},
     )
     mask_gradients: bool = field(default=False, metadata={"help": "Zero the core's gradients before clipping."})
     core_damage: str | None = field(

@@ -133,7 +133,8 @@ class MixingSFTTrainer(CountingSFTTrainer):
             args.accelerator_config.dispatch_batches = False
         if not args.packing:
             return mixed
-        return packed_stream(mixed, (TASK, *sources), max_length=args.max_length, strategy=args.packing_strategy)
+        names = (TASK, *sources)
+        return packed_stream(mixed, names, max_length=args.max_length, strategy=args.packing_strategy, seed=seed)
 
 
 def _epochs(task: Dataset, sources: dict[str, Dataset], mixing: Mixing, args: Any, *, seed: int) -> EpochRows:

@@ -19,6 +19,7 @@ from hf_langcore.training.sampling import Mixture
 MOST_EPOCHS = 16
 """Samples that are packed beforehand; further epochs go through them again."""
 
+_ROWS_PACKED_TOGETHER = 1000  # the batch of map in `datasets`, within which TRL packs a stream
 _LISTS = ("input_ids", "labels", SOURCE_COLUMN)
 
 logger = logging.getLogger(__name__)
@@ -78,9 +79,14 @@ class PackedMixture:
         return MixtureReport.of(epoch, self.names, counts)
 
 
-def packed_stream(rows: Rows, names: tuple[str, ...], *, max_length: int, strategy: str) -> Rows:
-    """A streaming mixture in blocks, which keep the source of each token."""
-    return pack_dataset(with_token_codes(rows, names).select_columns(list(_LISTS)), max_length, strategy)
+def packed_stream(rows: Rows, names: tuple[str, ...], *, max_length: int, strategy: str, seed: int) -> Rows:
+    """A streaming mixture in blocks, which keep the source of each token.
+
+    "bfd" packs some rows at a time and leaves their blocks in the order of their rows' lengths, so that short rows
+    would come last: the blocks are shuffled within as many.
+    """
+    packed = pack_dataset(with_token_codes(rows, names).select_columns(list(_LISTS)), max_length, strategy)
+    return packed if strategy == "wrapped" else packed.shuffle(seed=seed, buffer_size=_ROWS_PACKED_TOGETHER)
 
 
 def with_token_codes(rows: Rows, names: tuple[str, ...]) -> Rows:

@@ -117,10 +117,16 @@ def protection_of(
     _require_one_protection(core_mask, anchored=anchored, has_adapter=has_adapter, is_quantized=is_quantized)
     if damage is not None and core_mask is None:
         raise ConfigurationError("core_damage needs a core_mask, which says what is damaged before training.")
+    if damage is not None and anchored:
+        raise ConfigurationError(
+            'core_damage and protection="anchor" exclude each other: an anchor would pull towards the damage. Use "freeze" or '
+            '"none", or damage a copy beforehand and name it as the model.'
+        )
     region = core_mask if isinstance(core_mask, CoreMask) or core_mask is None else CoreMask.from_pretrained(core_mask)
     base_check = getattr(args, "base_check", "error")
     importance = anchor_importance if anchor_importance is not None else getattr(args, "anchor_importance", None)
-    if not anchored and (importance is not None or anchor_base is not None):
+    base = anchor_base if anchor_base is not None else getattr(args, "anchor_base", None)
+    if not anchored and (importance is not None or base is not None):
         raise ConfigurationError('anchor_importance and anchor_base belong to protection="anchor"; set that too.')
     freeze = None
     if region is not None and protection != "none":
@@ -131,7 +137,7 @@ def protection_of(
         )
     anchor = None
     if anchored:
-        anchor = AnchorCallback(args.anchor_strength, importance=importance, base_values=anchor_base)
+        anchor = AnchorCallback(args.anchor_strength, importance=importance, base_values=base)
     if freeze is None and anchor is None and not has_adapter:
         logger.warning(
             "Neither a core_mask that is frozen, nor an anchor, nor an adapter is given: nothing protects the core in this run."

@@ -57,7 +57,7 @@ class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
         anchor_importance: With `args.protection="anchor"`: scores, or the folder of saved ones, that say how strongly each
             weight is pulled to the base. Overrides `args.anchor_importance`.
         anchor_base: With `args.protection="anchor"`: the model that weights are pulled to, where it is not the one that
-            training begins with; needed to resume where the base cannot be loaded by its name.
+            training begins with; needed to resume where the base cannot be loaded by its name. Overrides `args.anchor_base`.
         general_dataset: Rows to mix in, in any of the forms that SFTTrainer knows; a data set, a file, a folder
             of `save_to_disk`, or "repo:config:split"; several of these as a list or as a mapping from name to source,
             each in its own form. Overrides `args.general_dataset`.
@@ -132,6 +132,7 @@ class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
         # Of a model that was named: names and shapes; its weights are compared when training begins, or damaged.
         self.protection.check(self.model, self.args, base_check="off")
         self.protection.apply_damage(self.model)
+        self.sentinel = watch
         if watch is not None:  # texts that the tokenizer cannot read are refused now
             watch.attach(self, is_protected=mixes)
 

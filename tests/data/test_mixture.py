@@ -358,3 +358,16 @@ def test_an_empty_one_of_several_sources_is_named() -> None:
             texts(2, prefix="t"),
             {"wiki": texts(2, prefix="g"), "news": texts(2, prefix="g").filter(lambda row: False)},
         )
+
+
+def test_sources_may_be_named_by_files(tmp_path: Path) -> None:
+    """As the trainer takes them."""
+    (tmp_path / "wiki.txt").write_text("one text\nanother text\n", encoding="utf-8")
+    task = Dataset.from_dict({"text": ["a", "b"]})
+    mixed = mix_general_data(task, {"wiki": tmp_path / "wiki.txt"}, ratio=1.0, source_column="source")
+    assert sorted(zip(mixed["source"], mixed["text"], strict=True)) == [
+        ("task", "a"), ("task", "b"), ("wiki", "another text"), ("wiki", "one text"),
+    ]  # fmt: skip
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(CorpusError, match="is empty"):
+        mix_general_data(task, str(tmp_path / "empty.jsonl"))

@@ -33,6 +33,7 @@ def test_the_defaults_are_those_of_trl_and_the_published_ratio(tmp_path: Path) -
         "protection": "freeze",
         "anchor_strength": 0.01,
         "anchor_importance": None,
+        "anchor_base": None,
         "mask_gradients": False,
         "core_damage": None,
         "sentinel": None,

@@ -180,6 +180,12 @@ def test_gradients_may_be_masked_from_the_configuration(
     [
         ({"args": {"core_damage": "zero"}}, ConfigurationError, "needs a core_mask"),
         ({"anchor_base": "somewhere"}, ConfigurationError, 'belong to protection="anchor"'),
+        ({"args": {"anchor_base": "somewhere"}}, ConfigurationError, 'belong to protection="anchor"'),
+        (
+            {"args": {"core_damage": "zero", "protection": "anchor"}, "core_mask": "given"},
+            ConfigurationError,
+            "exclude each other",
+        ),
         (
             {"args": {"protection": "anchor"}, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
             UnsupportedModelError,
