@@ -128,7 +128,8 @@ class Watch:
         """
         seen = self.record.measurements
         is_resumed = bool(seen)
-        if not is_resumed or seen[-1].step != state.global_step:
+        # After a revert the checkpoint of that step holds other weights than those that were measured.
+        if not is_resumed or seen[-1].step != state.global_step or self._was_answered(state.global_step, "revert"):
             self._measure(state, control)
         require_finite(seen[0].scores)
         breaches = self._breaches(seen[-1])
@@ -159,10 +160,16 @@ class Watch:
         With fp16 an infinite gradient norm is ordinary, since the loss scale is searched for that way.
         """
         names = ["loss"] if self._training.args.fp16 else ["loss", "grad_norm"]
+        if self._was_answered(state.global_step, "revert", "stop"):
+            return  # the measurement after the same step has seen it, too
         bad = [name for name in names if name in logs and not math.isfinite(float(logs[name]))]
         if bad:
             self._answer([loss_breach(state.global_step, f"the logged {name}") for name in bad], control)
             self._write(state)
+
+    def _was_answered(self, step: int, *actions: OnBreach) -> bool:
+        """Whether a breach was seen at a step and answered in one of these ways."""
+        return any(breach.step == step and breach.action in actions for breach in self.record.breaches)
 
     def end(self, state: Any) -> None:
         """Measure the best model where the Trainer has loaded it, and say what the watching cost."""

@@ -514,3 +514,39 @@ def test_a_trainer_takes_a_mapping_a_folder_or_a_sentinel(tmp_path: Path, tiny: 
         as_sentinel(3)
     core_mask.save_pretrained(tmp_path / "core")
     assert LanguageSentinel(TEXTS, core_mask=tmp_path / "core")._core_mask == core_mask
+
+
+def test_a_checkpoint_of_reverted_weights_may_be_resumed(
+    train: Callable[..., Trainer], tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    """What was measured at that step were the weights before the revert."""
+    options = {"every": 1, "limit": 2.0, "on_breach": "revert", "after_revert": "continue"}
+    saving = {"save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
+    first = LanguageSentinel(TEXTS, **options)
+    train(tiny.llama(), Damage(3, factor=1000), first, max_steps=3, **saving)
+    assert [one.action for one in first.breaches] == ["revert"] * len(first.breaches) != []
+    second = LanguageSentinel(TEXTS, **options)
+    checkpoint = str(tmp_path / "out" / "checkpoint-3")
+    trainer = train(tiny.llama(), second, resume=checkpoint, max_steps=5, **saving)
+    assert trainer.state.global_step == 5
+    before, after = [one for one in second.measurements if one.step == 3]
+    assert after.scores["en"].nll < before.scores["en"].nll
+
+
+def test_one_step_is_answered_once(train: Callable[..., Trainer], tiny: SimpleNamespace) -> None:
+    """A measurement that breaks off and the log of the same step are one breach, and one lowering of the rate."""
+
+    class Explode(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            if state.global_step == 2:
+                next(more["model"].parameters()).data.fill_(float("nan"))
+
+        def on_log(self, args: Any, state: Any, control: Any, *, logs: Any = None, **_: Any) -> None:
+            if state.global_step == 2 and "loss" in logs:
+                logs["loss"] = float("nan")
+
+    sentinel = LanguageSentinel(TEXTS, every=1, on_breach="revert", after_revert="continue", max_reverts=5)
+    logging_all = {"logging_strategy": "steps", "logging_steps": 1}
+    trainer = train(tiny.llama(), Explode(), sentinel, max_steps=4, learning_rate=1e-3, **logging_all)
+    assert {one.step for one in sentinel.breaches} == {2}
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3)
