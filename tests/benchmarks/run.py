@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from adapter_memory import extra_bytes_per_parameter
-from freezing import peak, restoring
+from freezing import LARGE, peak, restoring
 from models import Setting, forward_of, silence_upstream, step_of
 from paired import Ratio, ratio
 
@@ -96,9 +96,8 @@ def _freezing_row(way: str, setting: Setting, options: argparse.Namespace) -> st
 
 def _more(way: str, setting: Setting) -> float:
     """Peak of a whole process over that of plain training, in bytes per parameter of the larger model used for it."""
-    large = setting.but(layers=8)
-    parameters = sum(one.numel() for one in large.base().parameters())
-    return (peak(way, large) - peak("plain", large)) / parameters
+    parameters = sum(one.numel() for one in LARGE.but(dtype=setting.dtype).base().parameters())
+    return (peak(way, setting.fraction, setting.dtype) - peak("plain", 0.01, setting.dtype)) / parameters
 
 
 def _steps(options: argparse.Namespace) -> str:
