@@ -72,6 +72,8 @@ def audit(
         if output is not None:
             write_audit(output, report, rows, source=data)
     loading.show(report.to_dict(), as_json=as_json, rendered=report)
+    if output is not None and not as_json:
+        print(f"report.json, report.md, clean.jsonl and flagged.jsonl are in {output}")
 
 
 def _model(

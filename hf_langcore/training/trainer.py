@@ -103,7 +103,8 @@ class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
             anchor_importance=anchor_importance,
             anchor_base=anchor_base,
             has_adapter=peft_config is not None or getattr(model, "peft_config", None) is not None,
-            is_quantized=quantization_config is not None,
+            is_quantized=quantization_config is not None
+            or "quantization_config" in (getattr(args, "model_init_kwargs", None) or {}),
         )
         if isinstance(model, nn.Module):  # before all rows are tokenised
             self.protection.check(model, args, base_check=self.protection.base_check)

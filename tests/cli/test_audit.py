@@ -32,6 +32,7 @@ def test_report_and_filtered_copy(langcore: Any, data: Path, tmp_path: Path) -> 
     assert outcome.code == 0, outcome.err
     assert "repeated_run" in outcome.out
     assert "2 of 4 rows flagged" in outcome.out
+    assert "clean.jsonl and flagged.jsonl are in out" in outcome.out
     assert [json.loads(line)["id"] for line in (tmp_path / "out/clean.jsonl").read_text().splitlines()] == [0, 3]
     assert [json.loads(line)["id"] for line in (tmp_path / "out/flagged.jsonl").read_text().splitlines()] == [1, 2]
     assert json.loads((tmp_path / "out/report.json").read_text())["flagged_rows"] == 2

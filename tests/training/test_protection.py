@@ -187,6 +187,11 @@ def test_gradients_may_be_masked_from_the_configuration(
             "exclude each other",
         ),
         (
+            {"args": {"model_init_kwargs": {"quantization_config": {}}}, "core_mask": "given"},
+            UnsupportedModelError,
+            "full-precision",
+        ),
+        (
             {"args": {"protection": "anchor"}, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
             UnsupportedModelError,
             "full-precision",
