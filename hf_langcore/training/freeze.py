@@ -22,8 +22,8 @@ from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError
 from hf_langcore.masks import CoreMask, bits_of
 from hf_langcore.training.core_values import began_from_base, read_core_values, write_core_values
 from hf_langcore.training.freezer import CoreFreezer
-from hf_langcore.training.holdings import holdings, reshard, whole_value
-from hf_langcore.training.support import require_strategy, require_trainable
+from hf_langcore.training.holdings import holdings, local_part, reshard, whole_value
+from hf_langcore.training.support import is_deepspeed, require_strategy, require_trainable
 
 # Where optimizers keep a second copy of the weights, from which they make the first: schedule-free's z.
 _COPIES_IN_STATE = ("z",)
@@ -164,7 +164,9 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
             began = read_core_values(folder, digest=mask.digest())
             return CoreFreezer(weights, mask, values=began.values), began.from_base
         weights = bind(model, mask, base_check=self._base_check, value_of=_whole)
-        return CoreFreezer(weights, mask), fits_base(model, mask, value_of=_whole)
+        # With "error" it fits, or binding would have refused; asking again would gather sharded weights once more.
+        from_base = self._base_check == "error" or fits_base(model, mask, value_of=_whole)
+        return CoreFreezer(weights, mask), from_base
 
     def _running(self) -> CoreFreezer:
         if self.freezer is None:
@@ -198,22 +200,16 @@ class _Copies:
             state = self._state.get(parameter, {})
             for copy in (state[key] for key in _COPIES_IN_STATE if key in state):
                 here = index.to(copy.device)
-                values = _local(parameter).to(copy.dtype)
-                bits_of(_local(copy)).view(-1)[here] = bits_of(values).view(-1)[here]
+                values = local_part(parameter).to(copy.dtype)
+                bits_of(local_part(copy)).view(-1)[here] = bits_of(values).view(-1)[here]
 
 
 def _require_reachable_gradients(optimizer: Any) -> None:
-    if type(optimizer).__name__ == "DeepSpeedOptimizerWrapper":
+    if is_deepspeed(optimizer):
         raise UnsupportedModelError(
             "mask_gradients cannot reach DeepSpeed's gradients, which are reduced into its own buffers. Leave it out: "
             "the core is kept without it."
         )
-
-
-def _local(tensor: Any) -> torch.Tensor:
-    """What this process has of a tensor."""
-    held: torch.Tensor = tensor.detach().to_local() if hasattr(tensor, "placements") else tensor.detach()
-    return held
 
 
 def _whole(weight: Weight) -> torch.Tensor:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from hf_langcore.architecture import Weight, require_editable
 from hf_langcore.errors import ModelChangedError
 from hf_langcore.masks import CoreMask, bits_of
-from hf_langcore.training.holdings import Holding, holdings, is_sharded, whole_value
+from hf_langcore.training.holdings import Holding, holdings, is_sharded, local_part, whole_value
 
 _INT32_LIMIT = 2**31
 
@@ -158,9 +157,8 @@ class CoreFreezer:
             first = self._kept[name][0]
 
             def zero(parameter: torch.Tensor, index: torch.Tensor = first.index) -> None:
-                gradient: Any = parameter.grad
-                if gradient is not None:
-                    local = gradient.to_local() if hasattr(gradient, "placements") else gradient
+                if parameter.grad is not None:
+                    local = local_part(parameter.grad)
                     zeros = local.new_zeros(())
                     local.view(-1).index_put_((index,), zeros)
 

@@ -75,6 +75,12 @@ def whole_value(parameter: nn.Parameter) -> torch.Tensor:
     return parameter.detach()
 
 
+def local_part(tensor: Any) -> torch.Tensor:
+    """What this process has of a tensor: its shard of a DTensor, all of any other; detached, sharing the memory."""
+    held: torch.Tensor = tensor.detach().to_local() if hasattr(tensor, "placements") else tensor.detach()
+    return held
+
+
 def is_sharded(parameter: nn.Parameter) -> bool:
     """Whether this process holds only a part of the parameter."""
     return hasattr(parameter, "ds_id") or hasattr(parameter, "placements")
@@ -99,20 +105,16 @@ def _shard(name: str, parameter: nn.Parameter) -> Holding:
     held: Any = parameter
     mesh, placements = held.device_mesh, held.placements
 
-    def local(tensor: Any) -> torch.Tensor:
-        shard: torch.Tensor = tensor.detach().to_local()
-        return shard
-
     def part_of(whole: torch.Tensor) -> torch.Tensor:
         placed = whole.to(mesh.device_type)
-        return local(distribute_tensor(placed, mesh, placements, src_data_rank=None)).reshape(-1)
+        return local_part(distribute_tensor(placed, mesh, placements, src_data_rank=None)).reshape(-1)
 
-    if not local(held).is_contiguous():
+    if not local_part(held).is_contiguous():
         raise UnsupportedModelError(
             f"The shard of {name!r} is not contiguous in memory (placements {placements}), so that single weights cannot "
             "be written back. Shard along the first axis, which is what FSDP2 does unless it is told otherwise."
         )
-    return Holding(lambda: local(held).view(-1), part_of)
+    return Holding(lambda: local_part(held).view(-1), part_of)
 
 
 def _zero2(parameter: nn.Parameter) -> list[Holding]:

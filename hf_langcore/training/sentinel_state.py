@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_langcore.errors import ConfigurationError, ModelChangedError
 from hf_langcore.files import replace_file
-from hf_langcore.training.holdings import reshard
+from hf_langcore.training.holdings import local_part, reshard
 from hf_langcore.training.sentinel_measuring import rank, world_size
 
 GOOD_STATE_FILE = "sentinel_good_state.safetensors"
@@ -114,9 +114,4 @@ def require_learning_rate(optimizer: Any) -> None:
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
     """Name -> values of this process of every parameter that is trained; they share the parameters' memory."""
     reshard(model)
-    return {name: _own(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _own(parameter: Any) -> torch.Tensor:
-    values: torch.Tensor = parameter.detach()
-    return values.to_local() if hasattr(values, "to_local") else values
+    return {name: local_part(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}

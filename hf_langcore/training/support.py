@@ -62,7 +62,7 @@ def require_strategy(model: nn.Module, optimizer: Any) -> None:
     Raises:
         UnsupportedModelError: DeepSpeed keeps float32 masters that cannot be reached.
     """
-    if type(optimizer).__name__ == "DeepSpeedOptimizerWrapper":
+    if is_deepspeed(optimizer):
         _require_masters(model, optimizer)
     wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in {"true", "1"}
     parameters = [weight.parameter for weight in bare_weights(model).values()]
@@ -71,6 +71,11 @@ def require_strategy(model: nn.Module, optimizer: Any) -> None:
             "FSDP was asked for, but no parameter is sharded: accelerate runs plain data parallelism (DDP) instead, as it "
             "does on CPUs. The core is kept all the same; memory is not saved."
         )
+
+
+def is_deepspeed(optimizer: Any) -> bool:
+    """Whether DeepSpeed steps the weights; accelerate's wrapper of its optimizer tells, without importing it."""
+    return type(optimizer).__name__ == "DeepSpeedOptimizerWrapper"
 
 
 def require_fsdp2(model: nn.Module, args: Any) -> None:
