@@ -10,6 +10,10 @@ LangCoreError
 ├── NonFiniteError (ArithmeticError)    NaN or infinity came up where a number was needed
 ├── ModelChangedError (RuntimeError)    the model changed under an open edit or a freeze
 ├── ArtifactExistsError (FileExistsError)  an output would overwrite something
+├── HubError (OSError)                  the Hub refused, failed or could not be reached
+│   ├── HubAccessError                  not logged in, not allowed, or a gated repository
+│   ├── HubNotFoundError                no such repository, revision or file
+│   └── HubConflictError                somebody else has pushed meanwhile
 └── MissingExtraError (ImportError)     an optional dependency is not installed
 
 Each message says what was expected, what came and what to do. All derive from LangCoreError and from the
@@ -68,6 +72,32 @@ class ModelChangedError(LangCoreError, RuntimeError):
 
 class ArtifactExistsError(LangCoreError, FileExistsError):
     """Writing would overwrite an existing artifact."""
+
+
+class HubError(LangCoreError, OSError):
+    """The Hub refused a request, failed, or could not be reached; nothing was changed.
+
+    Attributes:
+        repo_id: The repository.
+        status: HTTP status of the answer, None where there was none.
+    """
+
+    def __init__(self, message: str, *, repo_id: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.repo_id = repo_id
+        self.status = status
+
+
+class HubAccessError(HubError):
+    """The Hub does not know the user, does not allow it, or the repository is gated."""
+
+
+class HubNotFoundError(HubError):
+    """There is no such repository, revision or file, or none that this user may see."""
+
+
+class HubConflictError(HubError):
+    """The repository changed while something was being pushed to it."""
 
 
 class MissingExtraError(LangCoreError, ImportError):

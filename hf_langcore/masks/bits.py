@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PackedBits:
     """An immutable boolean tensor.
 
@@ -31,6 +31,11 @@ class PackedBits:
 
     data: Bytes
     shape: tuple[int, ...]
+
+    __slots__ = ("__weakref__", "data", "shape")  # dataclass(slots=True) leaves out weak references in Python 3.10
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedBits, (self.data, self.shape)
 
     @classmethod
     def from_bool(cls, values: Bools | torch.Tensor) -> PackedBits:

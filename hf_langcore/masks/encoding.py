@@ -1,30 +1,58 @@
-"""Elias-Fano coding of sparse boolean tensors in plain numpy.
+"""How one boolean tensor is stored: as nothing, as packed bits, or by the gaps between its True entries.
 
-The sorted positions of the True entries are split into low bits, stored plainly as bit planes, and high bits,
-stored in unary: within about a tenth of the entropy bound. Dense masks keep their packed bits, and masks that
-are nearly full store their False entries.
-
-Source: P. Elias, Efficient storage and retrieval by content and address of static files, 1974; R. M. Fano, On the
-number of bits required to implement an associative memory, 1971.
+Gaps are Rice-coded. A matrix whose entries concentrate in rows and columns is cut into blocks of similar density, each
+with a code of its own. Masks that are nearly full store their False entries. `Entry` is the description that stands in
+the JSON file; everything in it is checked before anything of the size that it declares is allocated.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, get_args
 
 from hf_langcore.errors import CoreMaskFormatError
-from hf_langcore.masks.bits import Bools, Bytes, PackedBits
+from hf_langcore.masks import elias_fano
+from hf_langcore.masks.classes import MAX_CLASSES, matrix_shape, packed_size
+from hf_langcore.masks.rice import Stream, byte_count
 
-Kind = Literal["empty", "bits", "elias-fano"]
+Kind = Literal["empty", "bits", "elias-fano", "rice"]
 
-MAX_SIZE = 1 << 36  # entries of one tensor; a header that declares more is taken for damaged
-_DENSE = 4  # above a quarter, packed bits are no larger
-_BLOCK = 1 << 12  # bytes of the unary part that are decoded at a time, so that they stay in the cache
+MAX_SIZE = 1 << 34  # entries of one tensor; a description that declares more is taken for damaged
+MAX_SIZE_IN_CLASSES = 1 << 30  # these are decoded as a whole
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """How the meeting of a row class and a column class is stored.
+
+    Attributes:
+        count: Number of entries that are stored: the True ones, or the False ones if `inverted`.
+        low_bits: Number of bit planes of its stream.
+        high_bytes: Bytes of the unary part of its stream.
+        inverted: The stored entries are the False ones.
+    """
+
+    count: int
+    low_bits: int
+    high_bytes: int
+    inverted: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its stream."""
+        return self.high_bytes + self.low_bits * byte_count(self.count)
+
+    def stream(self, size: int) -> Stream:
+        """What the reader of its stream must know."""
+        return Stream(size, self.count, self.low_bits, self.high_bytes)
+
+    def is_possible(self, size: int) -> bool:
+        """Whether a block of so many entries can look like that."""
+        if self.count == 0:
+            return self.low_bits == 0 and self.high_bytes == 0
+        return self.stream(size).is_possible()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +62,13 @@ class Entry:
     Attributes:
         shape: Shape of the boolean tensor.
         count: Number of entries that are stored: the True ones, or the False ones if `inverted`.
-        kind: "empty" stores nothing, "bits" one array `bits`, "elias-fano" the arrays `high` and `low`.
+        kind: "empty" stores nothing, "bits" one array `bits`, "rice" one array `rice`: the classes of rows and of
+            columns, if there are several, and the streams of the blocks. "elias-fano" is the form of format version 1
+            with the arrays `high` and `low`.
         inverted: The stored entries are the False ones.
         low_bits: Number of bit planes of "elias-fano".
+        classes: Of "rice": number of row classes and of column classes.
+        blocks: Of "rice": one for each row class and column class, row by row.
     """
 
     shape: tuple[int, ...]
@@ -44,61 +76,37 @@ class Entry:
     kind: Kind
     inverted: bool = False
     low_bits: int = 0
+    classes: tuple[int, int] = (1, 1)
+    blocks: tuple[Block, ...] = ()
 
     @property
     def size(self) -> int:
         """Number of entries of the tensor."""
         return math.prod(self.shape)
 
+    @property
+    def true_count(self) -> int:
+        """Number of True entries."""
+        return self.size - self.count if self.inverted else self.count
+
+    def has_classes(self) -> bool:
+        """Whether it is cut into more than one block."""
+        return self.classes != (1, 1)
+
     def part_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the uint8 arrays that this entry must bring."""
         if self.kind == "empty":
             return {}
         if self.kind == "bits":
-            return {"bits": (_bytes(self.size),)}
-        high = _bytes(self.count + (self.size >> self.low_bits) + 1)
-        return {"high": (high,), "low": (self.low_bits, _bytes(self.count))}
+            return {"bits": (byte_count(self.size),)}
+        if self.kind == "rice":
+            return {"rice": (self.label_bytes() + sum(block.nbytes for block in self.blocks),)}
+        high = byte_count(self.count + (self.size >> self.low_bits) + 1)
+        return {"high": (high,), "low": (self.low_bits, byte_count(self.count))}
 
-
-def encode(mask: PackedBits) -> tuple[Entry, dict[str, Bytes]]:
-    """The smallest form of `mask`: its description and its arrays."""
-    count, size = mask.count(), mask.size
-    inverted = 2 * count > size
-    if inverted:
-        mask, count = ~mask, size - count
-    if count == 0:
-        return Entry(mask.shape, 0, "empty", inverted), {}
-    if count * _DENSE > size:
-        return Entry(mask.shape, count, "bits", inverted), {"bits": mask.data}
-    low_bits = _low_bits(size, count)
-    positions = np.flatnonzero(mask.to_bool())
-    unary = np.zeros(count + (size >> low_bits) + 1, dtype=np.bool_)
-    unary[(positions >> low_bits) + np.arange(count)] = True
-    low = np.stack([np.packbits(positions >> plane & 1 != 0, bitorder="little") for plane in range(low_bits)])
-    return (
-        Entry(mask.shape, count, "elias-fano", inverted, low_bits),
-        {"high": np.packbits(unary, bitorder="little"), "low": low},
-    )
-
-
-def decode(name: str, entry: Entry, parts: dict[str, Bytes]) -> PackedBits:
-    """Rebuild a mask, checking everything that the arrays could get wrong.
-
-    Raises:
-        CoreMaskFormatError: Sizes, counts or positions contradict each other.
-    """
-    check_entry(name, entry)
-    for part, shape in entry.part_shapes().items():
-        if part not in parts or parts[part].shape != shape or parts[part].dtype != np.uint8:
-            got = f"{parts[part].dtype} {parts[part].shape}" if part in parts else "nothing"
-            raise _damaged(name, f"its array {part!r} should be uint8 {shape}, the file holds {got}")
-    if entry.kind == "elias-fano":
-        mask = PackedBits.from_bool(_decode_positions(name, entry, parts).reshape(entry.shape))
-    elif entry.kind == "bits":
-        mask = _checked_bits(name, entry, parts["bits"])
-    else:
-        mask = PackedBits(np.zeros(_bytes(entry.size), dtype=np.uint8), entry.shape)
-    return ~mask if entry.inverted else mask
+    def label_bytes(self) -> int:
+        """Bytes of "rice" before the first stream."""
+        return sum(packed_size(*pair) for pair in zip(matrix_shape(self.shape), self.classes, strict=True))
 
 
 def check_entry(name: str, entry: Entry) -> None:
@@ -108,65 +116,41 @@ def check_entry(name: str, entry: Entry) -> None:
         CoreMaskFormatError: It contradicts itself.
     """
     if entry.kind not in get_args(Kind) or not isinstance(entry.inverted, bool):
-        raise _damaged(name, f"there is no form {entry.kind!r} with inverted = {entry.inverted!r}")
-    if any(side < 0 for side in entry.shape) or entry.size > MAX_SIZE:
-        raise _damaged(name, f"the shape {list(entry.shape)} is impossible")
+        raise damaged(name, f"there is no form {entry.kind!r} with inverted = {entry.inverted!r}")
+    if any(side < 0 for side in entry.shape) or entry.size > MAX_SIZE or max(entry.shape, default=0) > MAX_SIZE:
+        raise damaged(name, f"the shape {repr(list(entry.shape))[:80]} is impossible")
     if not 0 <= 2 * entry.count <= entry.size:
-        raise _damaged(name, f"{entry.count} stored entries do not fit the shape {list(entry.shape)}")
+        raise damaged(name, f"{entry.count} stored entries do not fit the shape {list(entry.shape)}")
+    problem = next(_problems(entry), None)
+    if problem is not None:
+        raise damaged(name, f"{problem} is contradictory")
+
+
+def damaged(name: str, problem: str) -> CoreMaskFormatError:
+    """The error for a tensor that cannot be read."""
+    return CoreMaskFormatError(
+        f"The mask of {name!r} is damaged: {problem[:300]}. Download or compute the mask again."
+    )
+
+
+def _problems(entry: Entry) -> Iterator[str]:
+    described = f"{entry.kind} with {entry.count} entries"
     if entry.kind == "elias-fano":
-        fits = entry.count > 0 and entry.low_bits == _low_bits(entry.size, entry.count)
-    else:
-        fits = entry.low_bits == 0 and (entry.kind == "empty") == (entry.count == 0)
-    if not fits:
-        raise _damaged(name, f"{entry.kind} with {entry.count} entries and {entry.low_bits} low bits is contradictory")
-
-
-def _checked_bits(name: str, entry: Entry, data: Bytes) -> PackedBits:
-    mask = PackedBits(data, entry.shape)
-    if mask.count() != entry.count or (entry.size % 8 and data[-1] >> entry.size % 8):
-        raise _damaged(name, f"it should hold {entry.count} entries and holds another number")
-    return mask
-
-
-def _decode_positions(name: str, entry: Entry, parts: dict[str, Bytes]) -> Bools:
-    if entry.count % 8 and (parts["low"][:, -1] >> entry.count % 8).any():
-        raise _damaged(name, "it holds bits beyond its last position")
-    low = _low_parts(parts["low"], entry.count)
-    chosen = np.zeros(entry.size, dtype=np.bool_)
-    ramp = np.arange(_BLOCK * 8)
-    done, last = 0, -1
-    for start in range(0, parts["high"].size, _BLOCK):
-        ones = np.flatnonzero(np.unpackbits(parts["high"][start : start + _BLOCK], bitorder="little").view(np.bool_))
-        if done + ones.size > entry.count:
-            raise _damaged(name, "it holds more positions than it declares")
-        if not ones.size:
-            continue
-        positions = ((ones - ramp[: ones.size] + (start * 8 - done)) << entry.low_bits) + low[done : done + ones.size]
-        if positions[0] <= last or positions[-1] >= entry.size or (positions[1:] <= positions[:-1]).any():
-            raise _damaged(name, "its positions do not increase or lie outside the tensor")
-        chosen[positions] = True
-        done, last = done + ones.size, int(positions[-1])
-    if done != entry.count:
-        raise _damaged(name, f"it declares {entry.count} positions and holds {done}")
-    return chosen
-
-
-def _low_parts(planes: Bytes, count: int) -> NDArray[Any]:
-    low: NDArray[Any] = np.zeros(count, dtype=np.uint8 if len(planes) <= 8 else np.int64)  # noqa: PLR2004 bits
-    for plane, bits in enumerate(planes):
-        low |= np.unpackbits(bits, count=count, bitorder="little").astype(low.dtype, copy=False) << low.dtype.type(
-            plane
-        )
-    return low
-
-
-def _low_bits(size: int, count: int) -> int:
-    return max(1, (size // count).bit_length() - 1)
-
-
-def _bytes(bits: int) -> int:
-    return (bits + 7) // 8
-
-
-def _damaged(name: str, problem: str) -> CoreMaskFormatError:
-    return CoreMaskFormatError(f"The mask of {name!r} is damaged: {problem}. Download or compute the mask again.")
+        if entry.count == 0 or entry.low_bits != elias_fano.low_bits_of(entry.size, entry.count):
+            yield f"{described} and {entry.low_bits} low bits"
+    elif entry.low_bits or (entry.kind == "empty") != (entry.count == 0):
+        yield f"{described} and {entry.low_bits} low bits"
+    if entry.kind != "rice":
+        if entry.blocks or entry.has_classes():
+            yield f"{described} in blocks"
+        return
+    if not all(1 <= classes <= MAX_CLASSES for classes in entry.classes) or len(entry.blocks) != math.prod(
+        entry.classes
+    ):
+        yield f"{described} in {len(entry.blocks)} blocks of {entry.classes} classes"
+    if entry.has_classes() and entry.size > MAX_SIZE_IN_CLASSES:
+        yield f"{described} in classes of {entry.size} entries"
+    if any(not isinstance(block.inverted, bool) or not block.is_possible(entry.size) for block in entry.blocks):
+        yield f"{described} in blocks that no encoder writes"
+    if not entry.has_classes() and [(block.count, block.inverted) for block in entry.blocks] != [(entry.count, False)]:
+        yield f"{described} in one block of another number"

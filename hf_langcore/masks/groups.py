@@ -15,6 +15,7 @@ import torch
 
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError
 from hf_langcore.masks.bits import PackedBits
+from hf_langcore.masks.planes import Computed
 from hf_langcore.masks.selection import Which, random_positions, select
 
 Granularity = Literal["weights", "rows", "columns", "heads", "layers"]
@@ -73,7 +74,7 @@ def select_groups(
     seed: int,
     transposed: Collection[str] = (),
     heads: Sequence[Group] | None = None,
-) -> dict[str, PackedBits]:
+) -> Mapping[str, PackedBits]:
     """Choose groups of weights; see `CoreMask.from_scores`.
 
     Args:
@@ -84,6 +85,10 @@ def select_groups(
         seed: Seed of "random".
         transposed: Names of matrices that are stored (in, out).
         heads: The attention heads, for "heads" only.
+
+    Returns:
+        Parameter name -> what was chosen; where tensors do not depend on each other, computed when it is asked for, so that
+        the packed bits of a whole model need not exist at once.
     """
     if (granularity == "heads") != (heads is not None):
         raise ConfigurationError(
@@ -99,13 +104,15 @@ def select_groups(
             {name: tuple(tensor.shape) for name, tensor in scores.items()},
             (slab for index in chosen.nonzero().view(-1).tolist() for slab in slabs[index]),
         )
-    planes = {}
-    for name, tensor in scores.items():
+
+    def selected(name: str) -> PackedBits:
+        tensor = scores[name]
         axis = summed_axis(granularity, tensor.dim(), is_transposed=name in transposed)
         values = tensor if axis is None else tensor.detach().sum(axis, keepdim=True, dtype=torch.float64)
         plane = select(name, values, fraction=fraction, which=which, seed=seed)
-        planes[name] = plane if axis is None else PackedBits.from_bool(plane.to_tensor().expand(tensor.shape))
-    return planes
+        return plane if axis is None else PackedBits.from_bool(plane.to_tensor().expand(tensor.shape))
+
+    return Computed(scores, selected)
 
 
 def fill(shapes: Mapping[str, tuple[int, ...]], slabs: Iterable[Slab]) -> dict[str, PackedBits]:
@@ -139,7 +146,7 @@ def summed_axis(granularity: str | None, dims: int, *, is_transposed: bool) -> i
 
 def random_groups(
     planes: Mapping[str, PackedBits], *, granularity: str | None, transposed: Collection[str], seed: int
-) -> tuple[dict[str, PackedBits], str | None]:
+) -> tuple[Mapping[str, PackedBits], str | None]:
     """As many random rows, columns or layers as there are in `planes`, else as many single weights.
 
     Returns:
@@ -150,11 +157,13 @@ def random_groups(
     if layers is not None:
         return layers, granularity
     kept = granularity if granularity in {"rows", "columns"} else None
-    drawn = {}
-    for name, plane in planes.items():
+
+    def drawn(name: str) -> PackedBits:
+        plane = planes[name]
         axis = summed_axis(kept, len(plane.shape), is_transposed=name in transposed)
-        drawn[name] = _random_slices(name, plane, axis, seed)
-    return drawn, kept
+        return _random_slices(name, plane, axis, seed)
+
+    return Computed(planes, drawn), kept
 
 
 def _random_plane(name: str, shape: tuple[int, ...], count: int, seed: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +14,13 @@ from hf_langcore.masks import storage
 from hf_langcore.masks.bits import PackedBits
 from hf_langcore.masks.dimensions import Dimension, concentrated
 from hf_langcore.masks.groups import Group, check_granularity, fill, random_groups, select_groups
+from hf_langcore.masks.origin import HubOrigin
+from hf_langcore.masks.planes import Computed, Planes
 from hf_langcore.masks.provenance import Provenance
 from hf_langcore.masks.selection import check_fraction, check_which
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 
 class CoreMask(Mapping[str, torch.Tensor]):
@@ -31,19 +36,17 @@ class CoreMask(Mapping[str, torch.Tensor]):
         ([True, False, False, False], 1, 0.3333333333333333)
     """
 
-    __slots__ = ("_planes", "_provenance")
+    __slots__ = ("_origin", "_planes", "_provenance")
 
     def __init__(
         self, tensors: Mapping[str, torch.Tensor | PackedBits], *, provenance: Provenance | None = None
     ) -> None:
-        planes = {
-            str(name): value if isinstance(value, PackedBits) else PackedBits.from_bool(value)
-            for name, value in tensors.items()
-        }
+        planes = Planes.of(tensors)
         if not planes:
             raise InputError("A CoreMask needs at least one tensor, got none: name -> boolean tensor.")
         self._planes = planes
         self._provenance = provenance or Provenance()
+        self._origin: HubOrigin | None = None
 
     @classmethod
     def from_scores(
@@ -92,8 +95,16 @@ class CoreMask(Mapping[str, torch.Tensor]):
         """How this mask was made."""
         return self._provenance
 
+    @property
+    def origin(self) -> HubOrigin | None:
+        """The repository and commit that it was loaded from or pushed to last; None for a mask that is not on the Hub.
+
+        Not part of a mask's identity: equal masks may lie in several places.
+        """
+        return self._origin
+
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.packed(name).to_tensor()
+        return self._planes.tensor(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._planes)
@@ -105,7 +116,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
         return name in self._planes
 
     def packed(self, name: str) -> PackedBits:
-        """The packed bits of one tensor, without unpacking them.
+        """The packed bits of one tensor, decoded unless somebody holds them already.
 
         Raises:
             KeyError: The mask does not cover `name`.
@@ -114,20 +125,19 @@ class CoreMask(Mapping[str, torch.Tensor]):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter name -> shape."""
-        return {name: plane.shape for name, plane in self._planes.items()}
+        return self._planes.shapes()
 
     def numel(self) -> int:
         """Number of weights that the mask speaks about."""
-        return sum(plane.size for plane in self._planes.values())
+        return sum(map(self._planes.size, self._planes))
 
     def count(self, name: str | None = None) -> int:
         """Number of core weights, in one tensor or in all."""
-        planes = self._planes.values() if name is None else [self.packed(name)]
-        return sum(plane.count() for plane in planes)
+        return sum(map(self._planes.count, self._planes if name is None else [name]))
 
     def density(self, name: str | None = None) -> float:
         """Share of the weights that are core, in one tensor or in all."""
-        size = self.numel() if name is None else self.packed(name).size
+        size = self.numel() if name is None else self._planes.size(name)
         return self.count(name) / size if size else 0.0
 
     def jaccard(self, other: CoreMask) -> float:
@@ -162,7 +172,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
 
     def complement(self) -> CoreMask:
         """Every weight of the covered tensors that is not in this mask."""
-        planes = {name: ~plane for name, plane in self._planes.items()}
+        planes = Computed(self, lambda name: ~self.packed(name))
         return CoreMask(planes, provenance=self.provenance.combined("complement"))
 
     def random_like(self, *, seed: int = 0) -> CoreMask:
@@ -181,12 +191,21 @@ class CoreMask(Mapping[str, torch.Tensor]):
 
     def restricted_to(self, names: set[str]) -> CoreMask:
         """The part of the mask that covers `names`."""
-        planes = {name: plane for name, plane in self._planes.items() if name in names}
-        return CoreMask(planes, provenance=self.provenance)
+        return CoreMask(self._planes.restricted_to(names), provenance=self.provenance)
+
+    def with_provenance(self, provenance: Provenance) -> CoreMask:
+        """The same bits with another provenance."""
+        return CoreMask(self._planes, provenance=provenance)
+
+    def with_origin(self, origin: HubOrigin | None) -> CoreMask:
+        """The same mask, said to lie elsewhere on the Hub."""
+        moved = self.with_provenance(self.provenance)
+        moved._origin = origin  # noqa: SLF001 one of its own
+        return moved
 
     def digest(self) -> str:
         """Hex sha256 of names, shapes and bits: the identity of the mask, however it is stored."""
-        return storage.digest_of(self._planes)
+        return self._planes.digest()
 
     def save_pretrained(self, save_directory: str | Path, *, overwrite: bool = False) -> None:
         """Write `core_mask.safetensors` and `core_mask_config.json` into a folder, all or nothing.
@@ -201,15 +220,120 @@ class CoreMask(Mapping[str, torch.Tensor]):
         storage.save(self._planes, self.provenance, Path(save_directory), digest=self.digest(), overwrite=overwrite)
 
     @classmethod
-    def from_pretrained(cls, pretrained_path: str | Path) -> CoreMask:
-        """Load a mask from a folder.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        token: bool | str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+    ) -> CoreMask:
+        """Load a mask from a folder or from a repository on the Hub.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or "owner/name" of a repository. A folder of that name comes first.
+            revision: Branch, tag or 40-hex commit of the repository.
+            subfolder: Folder in the repository or folder that holds the mask.
+            token: Access token; None uses the stored one.
+            cache_dir: Folder of the cache; None is huggingface_hub's.
+            local_files_only: Do not ask the Hub; as HF_HUB_OFFLINE does.
+            force_download: Download again what is in the cache.
 
         Raises:
-            InputError: There is no such folder or no mask in it.
+            InputError: There is no such folder or no mask in it, or a revision is given for a folder.
             CoreMaskFormatError: The files are damaged, altered or of a newer format.
+            HubError: The repository cannot be read: missing, private, gated, not reachable.
         """
-        planes, provenance = storage.load(Path(pretrained_path))
-        return cls(planes, provenance=provenance)
+        from hf_langcore.hub.fetch import Repository
+        from hf_langcore.hub.sharing import open_mask
+
+        asked = Repository(
+            str(pretrained_model_name_or_path),
+            revision=revision,
+            subfolder=subfolder,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        (planes, provenance), origin = open_mask(asked, storage.load)
+        return cls(planes, provenance=provenance).with_origin(origin)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        base_model: str | None = None,
+        base_revision: str | None = None,
+        results: Any = None,
+        license: str | None = None,  # noqa: A002 the card's word
+        datasets: Sequence[str] = (),
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        parent_commit: str | None = None,
+        token: bool | str | None = None,
+    ) -> CommitInfo:
+        """Upload the mask with its card, and with results where some are given, in one commit.
+
+        The mask is pinned to its base model's repository and commit. Where the provenance does not know the commit it is
+        found by comparing the mask's fingerprint with the model's files in the cache; without these it is the newest one,
+        with a warning. A model whose cached files have other weights is refused.
+
+        Args:
+            repo_id: "owner/name", or "name" for your own; made if it is missing. A mask that is there is replaced, what you
+                wrote into its card stays.
+            base_model: Repository of the base model, where the mask was found on a copy in a folder.
+            base_revision: Branch, tag or commit of the base model that the mask was found on.
+            results: A PerplexityReport, or an EvalResults, of the model and of perturbed ones; added to
+                `eval/results.json`, which keeps the others that are there.
+            license: Of the mask, such as "apache-2.0"; None takes the base model's.
+            datasets: Repositories of the data sets whose text was used, for the card.
+            commit_message: First line of the commit.
+            commit_description: Further lines.
+            private: Of a repository that is made; None is the account's default.
+            revision: Branch to push to; made if it is missing.
+            create_pr: Open a pull request instead, also in somebody else's repository.
+            parent_commit: Refuse if the branch is not at this commit any more.
+            token: Access token; None uses the stored one.
+
+        Returns:
+            The commit: `.oid` is its sha, `.pr_url` the pull request.
+
+        Raises:
+            InputError: The base model is no repository, or `repo_id` is none or the base model's own.
+            CoreMaskMismatchError: The named revision has other weights.
+            HubConflictError: `parent_commit` is not the newest commit any more.
+            HubError: The Hub refused or could not be reached; nothing was changed there.
+
+        Example:
+            >>> core_mask.push_to_hub("me/my-core", private=True).oid  # doctest: +SKIP
+            '3f1c...'
+        """
+        from hf_langcore.hub.sharing import push_mask
+
+        pushed, self._origin = push_mask(
+            self,
+            repo_id,
+            base_model=base_model,
+            base_revision=base_revision,
+            results=results,
+            license=license,
+            datasets=datasets,
+            commit_message=commit_message,
+            commit_description=commit_description,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=parent_commit,
+            token=token,
+        )
+        return pushed
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CoreMask) and self.shapes() == other.shapes() and self.digest() == other.digest()
@@ -233,7 +357,7 @@ def _combined(
     if not isinstance(other, CoreMask):
         return NotImplemented
     _require_same_shapes(mine.shapes(), other.shapes())
-    planes = {name: operation(mine.packed(name), other.packed(name)) for name in mine}
+    planes = Computed(mine, lambda name: operation(mine.packed(name), other.packed(name)))
     return CoreMask(planes, provenance=mine.provenance.combined(operator, other.provenance))
 
 
@@ -242,7 +366,10 @@ def _widened(core_mask: CoreMask, other: CoreMask) -> CoreMask:
     if not core_mask.shapes().keys() & other.shapes().keys():
         return core_mask
     shapes = {name: shape for name, shape in other.shapes().items() if name not in core_mask}
-    planes = {name: core_mask.packed(name) for name in core_mask} | fill(shapes, ())
+    planes = Computed(
+        [*core_mask, *shapes],
+        lambda name: core_mask.packed(name) if name in core_mask else fill({name: shapes[name]}, ())[name],
+    )
     return CoreMask(planes, provenance=core_mask.provenance)
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from hf_langcore.errors import CoreMaskFormatError
 from hf_langcore.masks.fingerprint import Fingerprint
 
-_FORMS: dict[str, type | tuple[type, ...]] = {
-    "fraction": (int, float),
-    "seed": int,
-    "block_size": int,
-    "batch_size": int,
-    "tokens": dict,
-    "versions": dict,
-    "transposed": list,
-}  # of the fields that are no text
+_SHOWN = 80
+_LONGEST_WORD = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +127,9 @@ class Provenance:
             known = dict(values)
             given = known.pop("base_fingerprint", None)
             for name, value in known.items():
-                if not isinstance(value, _FORMS.get(name, str)):
-                    raise TypeError(f"{name} is {value!r}")  # noqa: TRY301 one message for all that can be wrong
-            print_ = Fingerprint(dict(given["tensors"]), given["algorithm"]) if given is not None else None
+                if not _RULES.get(name, _is_text)(value):
+                    raise TypeError(f"{name[:_SHOWN]!r} is {repr(value)[:_SHOWN]}")  # noqa: TRY301 one message for all that can be wrong
+            print_ = None if given is None else _fingerprint(given)
             known["transposed"] = tuple(known.get("transposed", ()))
             return cls(**known, base_fingerprint=print_)
         except (TypeError, KeyError, ValueError) as error:
@@ -144,6 +137,65 @@ class Provenance:
                 f"The provenance of the mask cannot be read ({error}). It was written by another version of "
                 "hf_langcore or altered; update hf_langcore or download the mask again."
             ) from error
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_word(value: Any) -> bool:
+    return _is_text(value) and 0 < len(value) <= _LONGEST_WORD
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < 1 << 64
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value > 0
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in {int, float} and 0 <= value <= 1
+
+
+def _are_tokens(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_word(name) and _is_whole(one) and one >= 0 for name, one in value.items()
+    )
+
+
+def _are_versions(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(name) and _is_text(one) for name, one in value.items())
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "method": _is_word,
+    "which": _is_word,
+    "granularity": _is_word,
+    "base_revision": _is_word,
+    "fraction": _is_share,
+    "seed": _is_whole,
+    "block_size": _is_count,
+    "batch_size": _is_count,
+    "tokens": _are_tokens,
+    "versions": _are_versions,
+    "transposed": _are_names,
+}  # of the fields that are not any text
+
+
+def _fingerprint(given: Any) -> Fingerprint:
+    """The fingerprint in a file, whose total has to be that of its tensors."""
+    if not isinstance(given, dict) or not _is_text(given["algorithm"]) or not _are_versions(given["tensors"]):
+        raise TypeError("base_fingerprint is no fingerprint")
+    found = Fingerprint(dict(given["tensors"]), given["algorithm"])
+    if not found.tensors or given.get("total", found.total) != found.total:
+        raise ValueError("base_fingerprint contradicts itself")
+    return found
 
 
 def _merged(mine: Fingerprint | None, other: Fingerprint | None) -> Fingerprint | None:

@@ -7,7 +7,6 @@ of the JSON file. Scores take four bytes a weight, so they are read tensor by te
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,11 +20,15 @@ from safetensors.numpy import save_file
 from hf_langcore.errors import ArtifactExistsError, CoreMaskFormatError, InputError
 from hf_langcore.files import replace_file, replace_json, sha256_of
 from hf_langcore.masks.provenance import Provenance
+from hf_langcore.sealing import SEAL, is_intact, sealed
+from hf_langcore.strict_json import read_json
 
 FORMAT = "hf_langcore.importance"
 FORMAT_VERSION = 1
 CONFIG_FILE = "importance_config.json"
 
+_LIMIT = 1 << 25
+_KEYS = {"format", "format_version", "scores_file", "scores_sha256", "provenance", "tensors", SEAL}
 _LOOKS = 3  # a save may replace the files between two reads
 _STAGING = ".importance_scores.new"
 _ARRAYS = re.compile(r"importance_scores\.[0-9a-f]{16}\.safetensors")
@@ -81,7 +84,7 @@ def save(tensors: Mapping[str, torch.Tensor], provenance: Provenance, folder: Pa
         "provenance": provenance.to_dict(),
         "tensors": {name: list(array.shape) for name, array in arrays.items()},
     }
-    replace_json(folder / CONFIG_FILE, config)
+    replace_json(folder / CONFIG_FILE, sealed(config))
     stale = [path for path in folder.iterdir() if _ARRAYS.fullmatch(path.name) and path.name != scores_file]
     for left_over in (*stale, *folder.glob(f".{_STAGING}.*.tmp"), *folder.glob(f".{CONFIG_FILE}.*.tmp")):
         left_over.unlink(missing_ok=True)
@@ -109,15 +112,21 @@ def read_config(folder: Path) -> dict[str, Any]:
             "ImportanceScores.save_pretrained."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = read_json(path, limit=_LIMIT)
+    except ValueError as error:
         raise CoreMaskFormatError(f"{path} is no valid JSON ({error}). Compute the scores again.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CoreMaskFormatError(f'{path} does not describe importance scores: expected "format": "{FORMAT}".')
-    if config.get("format_version") != FORMAT_VERSION:
+    version = config.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CoreMaskFormatError(
-            f"{path} has format version {config.get('format_version')!r}; this hf_langcore reads version "
-            f"{FORMAT_VERSION}. Update hf_langcore."
+            f"{path} has format version {repr(version)[:80]}; this hf_langcore reads version {FORMAT_VERSION}. Update "
+            "hf_langcore."
+        )
+    if not is_intact(config, may_lack=True) or not config.keys() <= _KEYS:
+        raise CoreMaskFormatError(
+            f"{path} was damaged or altered after it was written: its content has another checksum than it names. Compute "
+            "the scores again."
         )
     return config
 
@@ -131,6 +140,8 @@ def _load(folder: Path, config: Mapping[str, Any]) -> tuple[StoredScores, Proven
         )
     path = folder / name
     try:
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise OSError("it is missing or no ordinary file")  # noqa: TRY301 one message for all
         if sha256_of(path) != config.get("scores_sha256"):
             raise CoreMaskFormatError(
                 f"{path} does not have the sha256 that its config names: it was truncated or altered. Compute the "

@@ -7,7 +7,6 @@ prints the peak of the process, in bytes.
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import torch
 from models import Setting, silence_upstream, step_of
+from process_peak import peak_bytes
 
 SETTING = Setting(layers=8)
 _REPEATS = 2
@@ -50,8 +50,7 @@ def _main() -> None:
     step = step_of(getattr(SETTING, sys.argv[1])(), SETTING)
     for _ in range(2):
         step()
-    kilobytes = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes)
+    print(peak_bytes())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ trains two steps and prints the peak memory of the process, in bytes.
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from models import Setting
+from process_peak import peak_bytes
 
 from hf_langcore.architecture import Weight, decoder_weights
 from hf_langcore.masks import CoreMask
@@ -139,8 +139,7 @@ def _main() -> None:
     running = restoring(sys.argv[1], setting)
     for _ in range(2):
         running.both()
-    kilobytes = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes)
+    print(peak_bytes())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import artifact
 import torch
 from adapter_memory import extra_bytes_per_parameter
 from freezing import LARGE, peak, restoring
@@ -25,6 +26,7 @@ from paired import Ratio, ratio
 _MARKS = {
     "training": "<!-- figures of training: written by `make bench` -->",
     "adapters": "<!-- figures of adapters: written by `make bench` -->",
+    "artifact": "<!-- figures of artifact: written by `make bench` -->",
 }
 _VERSIONS = ("torch", "transformers", "peft")
 
@@ -41,6 +43,7 @@ def main() -> None:
     parts = {
         "training": lambda: [_freezing(options)],
         "adapters": lambda: [_steps(options), _inference(options), _memory()],
+        "artifact": lambda: [_load(), *artifact.tables(repeats=options.repeats)],
     }
     for part, measure in parts.items():
         if options.only in {None, part}:
@@ -60,6 +63,11 @@ def _machine(device: str) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _VERSIONS)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
     return f"{where}, {torch.get_num_threads()} threads, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}."
+
+
+def _load() -> str:
+    average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return f"Load average before: {average}."
 
 
 def _freezing(options: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hf_langcore.errors import ArtifactExistsError, CoreMaskFormatError, InputEr
 from hf_langcore.files import sha256_of
 from hf_langcore.masks import CoreMask, Fingerprint, ImportanceScores, Provenance, scores_storage
 from hf_langcore.masks.scores_storage import CONFIG_FILE
+from hf_langcore.sealing import sealed
 
 
 def make(seed: int = 0) -> ImportanceScores:
@@ -110,7 +112,7 @@ def test_damaged_arrays_are_refused(tmp_path: Path, damage: str) -> None:
         tensors["t"] = tensors["t"].double() if damage == "float64" else tensors["t"].T.contiguous()
         save_file({name: value.clone() for name, value in tensors.items()}, path)
         config = json.loads((tmp_path / CONFIG_FILE).read_text())
-        (tmp_path / CONFIG_FILE).write_text(json.dumps({**config, "scores_sha256": sha256_of(path)}))
+        (tmp_path / CONFIG_FILE).write_text(json.dumps(sealed({**config, "scores_sha256": sha256_of(path)})))
     with pytest.raises(CoreMaskFormatError, match="Compute the scores again"):
         ImportanceScores.from_pretrained(tmp_path)
 
@@ -120,6 +122,7 @@ def test_damaged_arrays_are_refused(tmp_path: Path, damage: str) -> None:
     [
         ({"format": "hf_langcore.core_mask"}, "does not describe importance scores"),
         ({"format_version": 2}, "Update hf_langcore"),
+        ({"format_version": True}, "Update hf_langcore"),
         ({"scores_file": "../elsewhere"}, "altered"),
         ({"tensors": {}}, "altered"),
         ({"provenance": {"colour": "red"}}, "provenance"),
@@ -129,8 +132,38 @@ def test_altered_descriptions_are_refused(tmp_path: Path, change: dict[str, obje
     """The message says what is wrong, and a path cannot lead out of the folder."""
     make().save_pretrained(tmp_path)
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
-    (tmp_path / CONFIG_FILE).write_text(json.dumps({**config, **change}))
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(sealed({**config, **change})))
     with pytest.raises(CoreMaskFormatError, match=message):
+        ImportanceScores.from_pretrained(tmp_path)
+
+
+def test_no_word_of_the_description_changes_unnoticed(tmp_path: Path) -> None:
+    """The seal covers the provenance; files of before there were seals are read; what plain JSON lets pass is refused."""
+    make().save_pretrained(tmp_path)
+    path = tmp_path / CONFIG_FILE
+    text = path.read_text()
+    for old, new in (
+        ("fisher", "fishes"),
+        ('"en": 8', '"en": 8, "en": 8'),
+        ('"en": 8', '"en": NaN'),
+        ("content_sha256", "extra"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(CoreMaskFormatError, match="Compute the scores again"):
+            ImportanceScores.from_pretrained(tmp_path)
+    old = {key: value for key, value in json.loads(text).items() if key != "content_sha256"}
+    path.write_text(json.dumps(old))
+    assert ImportanceScores.from_pretrained(tmp_path).provenance == make().provenance
+
+
+def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
+    """A pipe would be waited for."""
+    make().save_pretrained(tmp_path)
+    path = arrays(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CoreMaskFormatError, match="no ordinary file"):
         ImportanceScores.from_pretrained(tmp_path)
 
 

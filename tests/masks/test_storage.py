@@ -52,7 +52,7 @@ def test_tensors_without_entries_are_kept(tmp_path: Path) -> None:
 def test_the_description_can_be_read_by_people(saved: Path, make_mask: Make) -> None:
     """JSON with the format, the sha256 of the arrays, the digest, the density and the provenance."""
     config = json.loads((saved / CONFIG_FILE).read_text(encoding="utf-8"))
-    assert (config["format"], config["format_version"]) == ("hf_langcore.core_mask", 1)
+    assert (config["format"], config["format_version"]) == ("hf_langcore.core_mask", 2)
     assert config["mask_file"] == MASK_FILE
     assert config["mask_sha256"] == sha256_of(saved / MASK_FILE)
     assert config["digest"] == make_mask().digest()
@@ -150,8 +150,8 @@ class Crash:
             (Path, "unlink"),
             (Path, "chmod"),
             (os, "fsync"),
-            (storage, "save_file"),
-            (storage, "replace_json"),
+            (storage, "write_arrays"),
+            (storage, "replace_text"),
             (storage, "sha256_of"),
             (files.tempfile, "mkstemp"),
         ):
@@ -235,13 +235,15 @@ def test_a_killed_process_leaves_old_or_new(tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            for _ in range(20):
-                time.sleep(generator.uniform(0.001, 0.02))
-                process.send_signal(signal.SIGSTOP)
-                if (tmp_path / CONFIG_FILE).exists():
-                    assert CoreMask.from_pretrained(tmp_path) in masks
-                process.send_signal(signal.SIGCONT)
-            process.kill()
+            try:
+                for _ in range(20):
+                    time.sleep(generator.uniform(0.001, 0.02))
+                    process.send_signal(signal.SIGSTOP)
+                    if (tmp_path / CONFIG_FILE).exists():
+                        assert CoreMask.from_pretrained(tmp_path) in masks
+                    process.send_signal(signal.SIGCONT)
+            finally:
+                process.kill()  # a stopped process would be waited for for ever
         assert CoreMask.from_pretrained(tmp_path) in masks
     next(iter(masks)).save_pretrained(tmp_path, overwrite=True)
     assert names_in(tmp_path) == {CONFIG_FILE, MASK_FILE}
@@ -252,9 +254,11 @@ def test_a_reader_beside_a_writer_sees_one_of_the_masks(tmp_path: Path) -> None:
     masks = {CoreMask({"w": torch.arange(200_000) % step == 0}) for step in (37, 41)}
     with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        process.stdout.readline()
-        while not (tmp_path / CONFIG_FILE).exists():
-            time.sleep(0.001)
-        seen = [CoreMask.from_pretrained(tmp_path) for _ in range(100)]
-        process.kill()
+        try:
+            process.stdout.readline()
+            while not (tmp_path / CONFIG_FILE).exists():
+                time.sleep(0.001)
+            seen = [CoreMask.from_pretrained(tmp_path) for _ in range(100)]
+        finally:
+            process.kill()
     assert set(seen) <= masks

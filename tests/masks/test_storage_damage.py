@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 from hf_langcore.errors import CoreMaskFormatError
 from hf_langcore.files import sha256_of
-from hf_langcore.masks import CoreMask
-from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
+from hf_langcore.masks import CoreMask, storage
+from hf_langcore.masks.encoding import Entry
+from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE, largest_arrays, read_config
+from hf_langcore.sealing import sealed
 
 Make = Callable[..., CoreMask]
 
@@ -26,6 +29,8 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     path = folder / CONFIG_FILE
     config = json.loads(path.read_text(encoding="utf-8"))
     change(config)
+    if "content_sha256" in config:  # whoever alters it on purpose seals it again
+        config = sealed(config)
     path.write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -44,6 +49,17 @@ def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
     refuse(saved, "is missing")
     (saved / MASK_FILE).mkdir()
     refuse(saved, "is missing")
+
+
+def test_only_ordinary_files_are_read(saved: Path) -> None:
+    """A pipe would be waited for, a device read for ever."""
+    (saved / MASK_FILE).unlink()
+    os.mkfifo(saved / MASK_FILE)
+    refuse(saved, "is missing")
+    for target in ("/dev/zero", MASK_FILE, "nowhere"):
+        (saved / MASK_FILE).unlink()
+        (saved / MASK_FILE).symlink_to(target)
+        refuse(saved, "is missing")
 
 
 def test_swapped_files_are_refused(saved: Path, make_mask: Make, tmp_path: Path) -> None:
@@ -85,7 +101,9 @@ def test_no_flipped_bit_of_the_description_gives_another_mask(tmp_path: Path) ->
     [
         (lambda config: config.update(format="other"), "does not describe a core mask"),
         (lambda config: config.pop("format"), "does not describe a core mask"),
-        (lambda config: config.update(format_version=2), "format version 2.*Update hf_langcore"),
+        (lambda config: config.update(format_version=3), "format version 3.*Update hf_langcore"),
+        (lambda config: config.update(format_version=True), "format version True"),
+        (lambda config: config.update(format_version=1), "'rice' .*in format version 1"),
         (lambda config: config.pop("format_version"), "format version None"),
         (lambda config: config.pop("mask_sha256"), "truncated or altered"),
         (lambda config: config.update(mask_sha256="../../x"), "truncated or altered"),
@@ -97,7 +115,7 @@ def test_no_flipped_bit_of_the_description_gives_another_mask(tmp_path: Path) ->
         (lambda config: config.update(tensors=[1]), "does not describe its tensors"),
         (lambda config: config["tensors"].pop("a.weight"), "different arrays"),
         (lambda config: config["tensors"].update({"a:b": config["tensors"]["a.weight"]}), "no parameter name"),
-        (lambda config: config["tensors"].update({"x": config["tensors"]["a.weight"]}), "different arrays.*'x:high'"),
+        (lambda config: config["tensors"].update({"x": config["tensors"]["a.weight"]}), "different arrays.*'x:rice'"),
         (lambda config: config["tensors"]["a.weight"].update(shape=[64, 32]), "another mask than its digest"),
         (lambda config: config["tensors"]["a.weight"].update(shape=[32.0, 64]), "whole number, got 32.0"),
         (lambda config: config["tensors"]["a.weight"].update(shape=[-32, -64]), "impossible"),
@@ -152,3 +170,58 @@ def test_signed_nonsense_is_refused(saved: Path) -> None:
     (saved / MASK_FILE).write_bytes(b"no safetensors")
     resign(saved)
     refuse(saved, "no readable safetensors file")
+
+
+def test_small_files_that_speak_of_huge_models_are_refused(saved: Path) -> None:
+    """Each tensor is possible, all of them together would keep the reader busy for hours."""
+    empty = {"shape": [1 << 17, 1 << 17], "count": 0, "kind": "empty"}
+    edit_config(saved, lambda config: config["tensors"].update(x=empty, y=empty))
+    refuse(saved, "declares 34,.* weights, more than a file of")
+
+
+def test_a_few_weights_of_a_large_model_are_no_contradiction(tmp_path: Path) -> None:
+    """Its norms, frozen: hundreds of tensors, a hundred billion weights, and a file of some kilobytes."""
+    (tmp_path / "arrays").write_bytes(bytes(100_000))
+    empty = Entry((16384, 8192), 0, "empty")
+    storage._require_sensible_size(tmp_path / "arrays", {f"layer.{number}": empty for number in range(700)})
+    with pytest.raises(CoreMaskFormatError, match="more than a file of"):
+        storage._require_sensible_size(tmp_path / "arrays", {f"layer.{number}": empty for number in range(2100)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["provenance"].update(method="taylor_abs"),
+        lambda config: config["provenance"].update(base_model="somebody/else"),
+        lambda config: config.update(density=0.5),
+        lambda config: config.update(note="x"),
+        lambda config: config.pop("content_sha256"),
+        lambda config: config.update(content_sha256="0" * 64),
+        lambda config: config.update(content_sha256=None),
+    ],
+)
+def test_no_word_changes_unnoticed(saved: Path, change: Callable[[Any], object]) -> None:
+    """Also of what does not concern the bits: where the mask comes from, and which model it belongs to."""
+    path = saved / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    refuse(saved, "another checksum than it names")
+
+
+def test_layout_may_change(saved: Path) -> None:
+    """Somebody's editor sorts and indents."""
+    before = CoreMask.from_pretrained(saved)
+    path = saved / CONFIG_FILE
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True), encoding="utf-8")
+    assert CoreMask.from_pretrained(saved) == before
+
+
+def test_the_largest_file_that_can_belong_to_a_description(saved: Path, tmp_path: Path) -> None:
+    """Never less than the file, and not much more."""
+    CoreMask({f"layer.{number}.weight": torch.arange(5000) % 7 == 0 for number in range(300)}).save_pretrained(
+        tmp_path / "many"
+    )
+    for folder in (saved, tmp_path / "many"):
+        size = (folder / MASK_FILE).stat().st_size
+        assert size <= largest_arrays(read_config(folder)) <= 3 * size + 70_000
