@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,7 +16,17 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_langcore.errors import InputError
-from hf_langcore.modes import adapter_layers, adapters_off, eval_mode, gradients_for
+from hf_langcore.modes import (
+    adapter_layers,
+    adapters_in_force,
+    adapters_off,
+    alterations,
+    eval_mode,
+    forget_alteration,
+    gradients_for,
+    note_alteration,
+    note_training,
+)
 
 State = dict[str, Any]
 
@@ -172,3 +183,47 @@ def test_models_without_adapters_are_left_alone(llama: Any) -> None:
     with adapters_off(llama):
         assert state(llama) == before
     assert state(llama) == before
+
+
+def test_alterations(llama: Any) -> None:
+    """Notes are kept in order, taken back from the end, seen through wrappers, and leave no trace."""
+    before = set(vars(llama))
+    for what in ("a", "b", "a"):
+        note_alteration(torch.nn.DataParallel(llama), what)
+    assert alterations(llama) == alterations(nn.Sequential(llama)) == ["a", "b", "a"]
+    forget_alteration(llama, "a")
+    assert alterations(llama) == ["a", "b"]
+    forget_alteration(llama, "unknown")
+    assert alterations(llama) == ["a", "b"]
+    forget_alteration(llama, "b")
+    forget_alteration(llama, "a")
+    assert alterations(llama) == []
+    assert set(vars(llama)) == before
+    forget_alteration(llama, "a")
+
+
+def test_adapters_in_force(llama: Any) -> None:
+    """The active ones; after merging those that were merged, also where adapters are switched off."""
+    model = wrap(llama)
+    assert adapters_in_force(model) == ["default (LORA)"]
+    model.set_adapter("second")
+    assert adapters_in_force(model) == ["second (LORA)"]
+    model.merge_adapter(["default"])
+    assert set(adapters_in_force(model)) == {"default (LORA)", "second (LORA)"}
+    model.unmerge_adapter()
+    with model.disable_adapter():
+        assert adapters_in_force(model) == []
+    assert adapters_in_force(model.unload()) == []
+
+
+def test_training_in_place(llama: Any) -> None:
+    """A model whose own weights were trained is another one for good, also when it is wrapped or copied."""
+    assert adapters_in_force(llama) == []
+    note_training(nn.DataParallel(llama))
+    assert (
+        adapters_in_force(llama)
+        == adapters_in_force(nn.Sequential(copy.deepcopy(llama)))
+        == ["weights trained in place"]
+    )
+    assert alterations(llama) == []
+    assert adapters_in_force(wrap(llama)) == ["default (LORA)", "weights trained in place"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hf_langcore.data.blocks import (
     DEFAULT_BLOCK_SIZE,
+    CutText,
     StartToken,
     Window,
     check_batch_size,
-    cut_windows,
+    cut_text,
     encode,
     pack_blocks,
     start_token,
@@ -15,17 +16,19 @@ from hf_langcore.data.blocks import (
     vocabulary_size,
     windows_of,
 )
-from hf_langcore.data.corpora import Corpora, corpora_from_folder, read_texts, require_corpora
+from hf_langcore.data.corpora import Corpora, corpora_from_folder, hub_source, read_texts, require_corpora
 
 __all__ = [
     "DEFAULT_BLOCK_SIZE",
     "Corpora",
+    "CutText",
     "StartToken",
     "Window",
     "check_batch_size",
     "corpora_from_folder",
-    "cut_windows",
+    "cut_text",
     "encode",
+    "hub_source",
     "pack_blocks",
     "read_texts",
     "require_corpora",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from hf_langcore.data.extents import num_bytes
 from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
 
 DEFAULT_BLOCK_SIZE = 512
@@ -51,6 +52,19 @@ class Window:
     def num_scored(self) -> int:
         """Number of tokens that count."""
         return len(self.ids) - self.first_scored
+
+
+@dataclass(frozen=True, slots=True)
+class CutText:
+    """The texts of one language, ready to be scored.
+
+    Attributes:
+        windows: What is scored, in order.
+        num_bytes: UTF-8 bytes of exactly the text that the scored tokens stand for; None where that is not known.
+    """
+
+    windows: list[Window]
+    num_bytes: int | None
 
 
 def start_token(tokenizer: Any, bos_token_id: int | Sequence[int] | None = None) -> StartToken:
@@ -202,7 +216,7 @@ def pack_blocks(
     return torch.tensor(blocks[:limit], dtype=torch.int64)
 
 
-def cut_windows(
+def cut_text(
     language: str,
     texts: Iterable[str],
     tokenizer: Any,
@@ -211,7 +225,7 @@ def cut_windows(
     block_size: int,
     stride: int,
     max_tokens: int | None = None,
-) -> list[Window]:
+) -> CutText:
     """Cut documents into windows in which every token is scored exactly once.
 
     A document that does not fit one window slides on by `stride` tokens, so that every later token has at least
@@ -238,17 +252,19 @@ def cut_windows(
             "the start token besides the tokens that it scores."
         )
     windows: list[Window] = []
+    extents: list[int | None] = []
     total = 0
     for text in texts:
         ids = encode(tokenizer, text)
-        if max_tokens is not None:
-            ids = ids[: max_tokens - total]
-        total += len(ids)
-        windows += windows_of(ids, start.id, block_size - 1, stride)
+        kept = len(ids) if max_tokens is None else min(len(ids), max_tokens - total)
+        total += kept
+        windows += windows_of(ids[:kept], start.id, block_size - 1, stride)
+        extents.append(num_bytes(tokenizer, text, ids, kept))
         if max_tokens is not None and total >= max_tokens:
             break
     _require_tokens(language, total)
-    return windows
+    known = [extent for extent in extents if extent is not None]
+    return CutText(windows, sum(known) if len(known) == len(extents) else None)
 
 
 def windows_of(ids: Sequence[int], start_id: int, width: int, stride: int) -> Iterator[Window]:

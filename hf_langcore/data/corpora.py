@@ -65,6 +65,16 @@ def require_corpora(corpora: Any) -> dict[str, Any]:
     return dict(corpora)
 
 
+def hub_source(source: Any) -> dict[str, str | None] | None:
+    """Repository, config and split of a source that is a data set on the Hub; None of any other."""
+    if not isinstance(source, str) or Path(source).suffix in _SUFFIXES:
+        return None
+    spec = _HUB_SPEC.fullmatch(source)
+    if spec is None or Path(spec["repo"]).exists():
+        return None
+    return {"dataset": spec["repo"], "config": spec["config"] or None, "split": spec["split"]}
+
+
 def corpora_from_folder(folder: str | Path, languages: Sequence[str] | None = None) -> dict[str, Path]:
     """One file per language, `<language>.txt`, `.jsonl` or `.parquet`, from a folder.
 

@@ -103,7 +103,10 @@ def perturb(
             if region.count(name)
         ]
 
-    return EditHandle(model, list(region), changes)
+    amount = {"scale": f" by {float(factor):g}" if factor is not None else "", "noise": f" of {float(std):g} std"}.get(
+        how, ""
+    )
+    return EditHandle(model, list(region), changes, what=f"{how}{amount}: {region.provenance.summary()}")
 
 
 def scale_dimension(
@@ -129,7 +132,7 @@ def scale_dimension(
         UnsupportedModelError: `name` is the second name of a tied weight.
     """
     _require_finite("factor", factor)
-    return _edit_dimension(model, name, index, axis, lambda gain: gain * factor)
+    return _edit_dimension(model, name, index, axis, lambda gain: gain * factor, what=f"times {float(factor):g}")
 
 
 def set_dimension(
@@ -140,7 +143,9 @@ def set_dimension(
     On norms `value` is the effective gain.
     """
     _require_finite("value", value)
-    return _edit_dimension(model, name, index, axis, lambda gain: torch.full_like(gain, value))
+    return _edit_dimension(
+        model, name, index, axis, lambda gain: torch.full_like(gain, value), what=f"set to {float(value):g}"
+    )
 
 
 def _edit_dimension(
@@ -149,6 +154,8 @@ def _edit_dimension(
     index: int | Sequence[int],
     axis: int | None,
     change: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    what: str,
 ) -> EditHandle:
     weight = find_weight(model, name)
     require_editable(weight)
@@ -162,7 +169,7 @@ def _edit_dimension(
         values = (change(gain) - current.gain_offset).to(current.parameter.dtype)
         return [Change(current, at, values)]
 
-    return EditHandle(model, [weight.name], changes)
+    return EditHandle(model, [weight.name], changes, what=f"{weight.name} {index} {what}")
 
 
 def _slice_positions(weight: Weight, index: int | Sequence[int], axis: int | None) -> torch.Tensor:

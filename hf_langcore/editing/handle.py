@@ -20,10 +20,13 @@ from hf_langcore.architecture import Weight, bare_weights, require_editable, unw
 from hf_langcore.editing.merging import MergedAdapters
 from hf_langcore.errors import ModelChangedError, UnsupportedModelError
 from hf_langcore.masks import bits_of
+from hf_langcore.modes import forget_alteration, note_alteration
 
 # The open edits of each bare model, in the order in which they were opened. A handle refers to its model weakly, so
 # that a forgotten edit does not keep the model in memory.
 _OPEN_EDITS: WeakKeyDictionary[nn.Module, list[EditHandle]] = WeakKeyDictionary()
+
+_LONGEST = 300  # characters of an edit in words; masks made of many masks have long names
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,12 @@ class EditHandle:
     """
 
     def __init__(
-        self, model: nn.Module, names: Sequence[str], changes: Callable[[Mapping[str, Weight]], Sequence[Change]]
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        changes: Callable[[Mapping[str, Weight]], Sequence[Change]],
+        *,
+        what: str = "edited",
     ) -> None:
         """Apply an edit.
 
@@ -83,6 +91,7 @@ class EditHandle:
                 effective weights.
             names: The parameters that `changes` needs.
             changes: Computes the changes from the weights, adapters merged.
+            what: The edit in words, for those who measure the model meanwhile.
         """
         self._model = weakref.ref(unwrap(model))
         self._adapters: MergedAdapters | None = None
@@ -101,6 +110,8 @@ class EditHandle:
             raise
         self._adapters = adapters
         _OPEN_EDITS.setdefault(unwrap(model), []).append(self)
+        self._what = f"{what[:_LONGEST]}, {self.num_edited:,} weight{'' if self.num_edited == 1 else 's'}"
+        note_alteration(model, self._what)
 
     @property
     def is_open(self) -> bool:
@@ -141,6 +152,7 @@ class EditHandle:
         for saved in mine:
             saved.put_back(weights[saved.name].parameter)
         open_edits.remove(self)
+        forget_alteration(model, self._what)
         self._adapters, self._saved = None, []
         adapters.undo()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hf_langcore.evaluation.language_score import LanguageScore
 from hf_langcore.evaluation.measurement import load_perplexity_measurement
 from hf_langcore.evaluation.perplexity import ScoringTask, evaluate_perplexity, prepare_scoring, score, window_losses
-from hf_langcore.evaluation.report import LanguageScore, PerplexityReport
+from hf_langcore.evaluation.report import PerplexityReport
 
 __all__ = [
     "LanguageScore",

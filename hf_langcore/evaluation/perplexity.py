@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,8 @@ from hf_langcore.data import (
     StartToken,
     Window,
     check_batch_size,
-    cut_windows,
+    cut_text,
+    hub_source,
     read_texts,
     require_corpora,
     start_token,
@@ -27,7 +28,9 @@ from hf_langcore.data import (
     vocabulary_size,
 )
 from hf_langcore.errors import InputError, NonFiniteError
-from hf_langcore.evaluation.report import LanguageScore, PerplexityReport
+from hf_langcore.evaluation.circumstances import circumstances
+from hf_langcore.evaluation.language_score import LanguageScore
+from hf_langcore.evaluation.report import PerplexityReport
 from hf_langcore.modes import eval_mode
 
 OnNonFinite = Literal["error", "inf"]
@@ -43,12 +46,14 @@ class ScoringTask:
     Attributes:
         windows: Language -> windows.
         start: The start token of each window.
-        settings: What the report says about the text: block size, stride, start token, digest of the tokens.
+        settings: What the report says about the text: block size, stride, start token, digest of the tokens, seed, data sets.
+        num_bytes: Language -> UTF-8 bytes of exactly the text that the scored tokens stand for; None where that is not known.
     """
 
     windows: Mapping[str, Sequence[Window]]
     start: StartToken
     settings: Mapping[str, Any]
+    num_bytes: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
@@ -139,19 +144,25 @@ def prepare_scoring(
     if max_tokens is not None and max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1 or None, got {max_tokens!r}.")
     cut = partial(
-        cut_windows, tokenizer=tokenizer, start=start, block_size=block_size, stride=stride, max_tokens=max_tokens
+        cut_text, tokenizer=tokenizer, start=start, block_size=block_size, stride=stride, max_tokens=max_tokens
     )
-    windows = {
+    sources = require_corpora(corpora)
+    texts = {
         language: cut(language, read_texts(language, source, text_column=text_column, seed=seed))
-        for language, source in require_corpora(corpora).items()
+        for language, source in sources.items()
     }
-    settings = {
+    windows = {language: text.windows for language, text in texts.items()}
+    hub_sources = {language: found for language, source in sources.items() if (found := hub_source(source))}
+    settings: dict[str, Any] = {
         "block_size": block_size,
         "stride": stride,
         "start_token": f"{start.source} (id {start.id})",
         "text_sha256": _digest(windows),
+        "seed": seed,
     }
-    return ScoringTask(windows, start, settings)
+    if hub_sources:
+        settings["datasets"] = hub_sources
+    return ScoringTask(windows, start, settings, {language: text.num_bytes for language, text in texts.items()})
 
 
 def score(
@@ -182,8 +193,8 @@ def score(
                 total += loss
                 bar.update(sum(window.num_scored for window in batch))
             tokens = sum(window.num_scored for window in windows)
-            scores[language] = LanguageScore(nll=total / tokens, tokens=tokens)
-    return PerplexityReport({condition: scores}, settings={**task.settings, **_model_settings(model)})
+            scores[language] = LanguageScore(total / tokens, tokens, task.num_bytes.get(language))
+    return PerplexityReport({condition: scores}, settings={**task.settings, **circumstances(model)})
 
 
 def window_losses(
@@ -193,7 +204,7 @@ def window_losses(
 
     Args:
         model: A causal LM, as it is now.
-        windows: Windows as `cut_windows` and `windows_of` make them; none gives an empty list.
+        windows: Windows as `cut_text` and `windows_of` make them; none gives an empty list.
         pad_id: Any token; fills short windows up and is never looked at.
         batch_size: Windows per forward pass; "auto" keeps the logits below 256 MB.
 
@@ -273,12 +284,3 @@ def _digest(windows: Mapping[str, Sequence[Window]]) -> str:
         for window in cut:
             digest.update(f"{window.first_scored}:{','.join(map(str, window.ids))};".encode())
     return digest.hexdigest()
-
-
-def _model_settings(model: nn.Module) -> dict[str, Any]:
-    config = getattr(unwrap(model), "config", None)
-    return {
-        "model": getattr(config, "_name_or_path", None) or None,
-        "revision": getattr(config, "_commit_hash", None),
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-    }

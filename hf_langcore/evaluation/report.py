@@ -5,35 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation.figure import draw
+from hf_langcore.evaluation.language_score import LanguageScore, exp_or_inf
+from hf_langcore.evaluation.report_file import FORMAT_VERSION, read_report
 from hf_langcore.files import replace_text
-
-FORMAT_VERSION = 1
+from hf_langcore.sealing import sealed
 
 _LARGE = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class LanguageScore:
-    """One measurement.
-
-    Attributes:
-        nll: Mean negative log-likelihood per token, in nats.
-        tokens: Number of scored tokens.
-    """
-
-    nll: float
-    tokens: int
-
-    @property
-    def perplexity(self) -> float:
-        """exp(nll); infinite where that is no float."""
-        return _exp(self.nll)
+_OF_THE_MOMENT = ("edits", "adapters", "date")  # settings that say nothing about other conditions of a table
 
 
 class PerplexityReport:
@@ -44,11 +27,16 @@ class PerplexityReport:
 
     Attributes:
         conditions: Condition -> language -> score.
-        settings: What was measured: model, revision, dtype, block size, stride, start token, digest of the text.
+        settings: What was measured first: model, revision, dtype, block size, stride, start token, digest of the text, open
+            edits and adapters, versions, date. `settings_of` tells those of any condition.
     """
 
     def __init__(
-        self, conditions: Mapping[str, Mapping[str, LanguageScore]], *, settings: Mapping[str, Any] | None = None
+        self,
+        conditions: Mapping[str, Mapping[str, LanguageScore]],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        condition_settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if not conditions or not all(conditions.values()):
             raise InputError("A PerplexityReport needs at least one condition with one language.")
@@ -60,6 +48,7 @@ class PerplexityReport:
                 )
         self.conditions = {name: dict(scores) for name, scores in conditions.items()}
         self.settings = dict(settings or {})
+        self._own = {name: dict(own) for name, own in (condition_settings or {}).items() if name in self.conditions}
 
     @classmethod
     def compare(cls, reports: Mapping[str, PerplexityReport]) -> PerplexityReport:
@@ -80,12 +69,29 @@ class PerplexityReport:
                 "their figures cannot be compared. Measure all conditions with the same arguments."
             )
         first = next(iter(reports.values()))
-        return cls({name: report.only() for name, report in reports.items()}, settings=first.settings)
+        return cls(
+            {name: report.only() for name, report in reports.items()},
+            settings=first.settings,
+            condition_settings={
+                name: report.settings_of(next(iter(report.conditions))) for name, report in reports.items()
+            },
+        )
 
     def __getitem__(self, condition: str) -> PerplexityReport:
         if condition not in self.conditions:
             raise KeyError(f"no condition {condition!r}; there are {list(self.conditions)}")
-        return PerplexityReport({condition: self.conditions[condition]}, settings=self.settings)
+        return PerplexityReport({condition: self.conditions[condition]}, settings=self.settings_of(condition))
+
+    def settings_of(self, condition: str) -> dict[str, Any]:
+        """The settings of one condition.
+
+        Where nobody has noted those of a table's further conditions (tables that were made by hand or by older versions),
+        they are the table's without what the model was: whether it was edited is not known.
+        """
+        if condition in self._own:
+            return dict(self._own[condition])
+        is_first = condition == next(iter(self.conditions))
+        return {key: value for key, value in self.settings.items() if is_first or key not in _OF_THE_MOMENT}
 
     @property
     def languages(self) -> list[str]:
@@ -110,7 +116,7 @@ class PerplexityReport:
     def mean(self, condition: str | None = None) -> float:
         """Geometric mean of the perplexities over languages, each language counting the same."""
         scores = self.only() if condition is None else self.conditions[condition]
-        return _exp(sum(score.nll for score in scores.values()) / len(scores))
+        return exp_or_inf(sum(score.nll for score in scores.values()) / len(scores))
 
     def deltas(self) -> dict[str, dict[str, float]]:
         """Condition -> language -> nll minus the first condition's nll, in nats per token."""
@@ -126,18 +132,17 @@ class PerplexityReport:
         return {
             "format_version": FORMAT_VERSION,
             "settings": self.settings,
+            "condition_settings": {name: _changed(self.settings, own) for name, own in self._own.items()},
             "conditions": {
-                name: {
-                    language: {"nll": _json(s.nll), "perplexity": _json(s.perplexity), "tokens": s.tokens}
-                    for language, s in scores.items()
-                }
+                name: {language: score.to_dict() for language, score in scores.items()}
                 for name, scores in self.conditions.items()
             },
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        values = json.loads(json.dumps(self.to_dict(), allow_nan=False))  # as a reader will see it
+        text = json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n"
         if path is not None:
             replace_text(Path(path), text)
         return text
@@ -147,22 +152,15 @@ class PerplexityReport:
         """Read what `to_json` wrote: a path, or the text itself.
 
         Raises:
-            InputError: It is no report.
+            InputError: It is no report, was damaged or altered, or is of a newer format.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        try:
-            values = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            conditions = {
-                name: {language: LanguageScore(float(s["nll"]), int(s["tokens"])) for language, s in scores.items()}
-                for name, scores in values["conditions"].items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"This is no perplexity report as written by to_json ({error!r}).") from error
-        return cls(conditions, settings=values.get("settings"))
+        found = read_report(source)
+        own = {name: {**found.settings, **changed} for name, changed in found.condition_settings.items()}
+        return cls(found.conditions, settings=found.settings, condition_settings=own)
 
     def to_markdown(self) -> str:
         """A Markdown table: one row a language, one column a condition, the geometric mean last."""
-        header, rows = self._cells()
+        header, rows = _cells(self)
         lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
@@ -176,14 +174,14 @@ class PerplexityReport:
             name: {language: one.perplexity for language, one in scores.items()}
             for name, scores in self.conditions.items()
         }
-        draw(values, Path(path), caption=self._caption())
+        draw(values, Path(path), caption=_caption(self))
 
     def __rich__(self) -> Any:
         """The table that rich prints."""
         from rich.table import Table
 
-        header, rows = self._cells()
-        table = Table(title="Perplexity", caption=self._caption(), header_style="bold", title_justify="left")
+        header, rows = _cells(self)
+        table = Table(title="Perplexity", caption=_caption(self), header_style="bold", title_justify="left")
         table.add_column(header[0])
         for name in header[1:]:
             table.add_column(name, justify="right")
@@ -216,37 +214,34 @@ class PerplexityReport:
             )
         return next(iter(self.conditions.values()))
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        names = list(self.conditions)
-        rows = [
-            [
-                language,
-                f"{self.tokens[language]:,}",
-                *(_figure(self.conditions[n][language].perplexity) for n in names),
-            ]
-            for language in self.languages
-        ]
-        total = f"{sum(self.tokens.values()):,}"
-        rows.append(["mean (geometric)", total, *(_figure(self.mean(name)) for name in names)])
-        return ["language", "tokens", *names], rows
 
-    def _caption(self) -> str:
-        wanted = ("model", "revision", "dtype", "block_size", "stride", "start_token")
-        return ", ".join(f"{key} {self.settings[key]}" for key in wanted if self.settings.get(key) is not None)
+def _cells(report: PerplexityReport) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of the table."""
+    names = list(report.conditions)
+    rows = [
+        [
+            language,
+            f"{report.tokens[language]:,}",
+            *(_figure(report.conditions[name][language].perplexity) for name in names),
+        ]
+        for language in report.languages
+    ]
+    total = f"{sum(report.tokens.values()):,}"
+    rows.append(["mean (geometric)", total, *(_figure(report.mean(name)) for name in names)])
+    return ["language", "tokens", *names], rows
+
+
+def _caption(report: PerplexityReport) -> str:
+    wanted = ("model", "revision", "dtype", "block_size", "stride", "start_token")
+    return ", ".join(f"{key} {report.settings[key]}" for key in wanted if report.settings.get(key) is not None)
+
+
+def _changed(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A condition's settings that are not the table's; null is what the table has and the condition not."""
+    return {key: own.get(key) for key in {**settings, **own} if own.get(key) != settings.get(key)}
 
 
 def _figure(value: float) -> str:
     if math.isinf(value):
         return "inf"
     return f"{value:,.2f}" if value < _LARGE else f"{value:.2e}"
-
-
-def _exp(value: float) -> float:
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
-
-
-def _json(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)

@@ -16,7 +16,7 @@ from transformers import BatchEncoding
 from hf_langcore.data import (
     StartToken,
     Window,
-    cut_windows,
+    cut_text,
     encode,
     pack_blocks,
     start_token,
@@ -46,7 +46,9 @@ def pack(texts: list[str], block_size: int, max_tokens: int | None = None) -> li
 
 
 def cut(texts: list[str], block_size: int, stride: int, max_tokens: int | None = None) -> list[Window]:
-    return cut_windows("en", texts, Letters(), start=BOS, block_size=block_size, stride=stride, max_tokens=max_tokens)
+    return cut_text(
+        "en", texts, Letters(), start=BOS, block_size=block_size, stride=stride, max_tokens=max_tokens
+    ).windows
 
 
 def test_encode_adds_nothing() -> None:
@@ -209,7 +211,7 @@ def test_max_tokens_stops_reading() -> None:
     pack_blocks("en", stream(), Letters(), start=BOS, block_size=7, max_tokens=21)
     assert len(read) <= 4
     read.clear()
-    cut_windows("en", stream(), Letters(), start=BOS, block_size=7, stride=3, max_tokens=18)
+    cut_text("en", stream(), Letters(), start=BOS, block_size=7, stride=3, max_tokens=18)
     assert len(read) == 3
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from hf_langcore.data import corpora as module
-from hf_langcore.data import corpora_from_folder, read_texts, require_corpora
+from hf_langcore.data import corpora_from_folder, hub_source, read_texts, require_corpora
 from hf_langcore.errors import CorpusError
 
 TEXTS = ["ein Satz", "Größe 大小", "a third\ttext"]
@@ -236,3 +236,14 @@ def test_languages_without_a_file(folder: Path, tmp_path_factory: pytest.TempPat
         corpora_from_folder(tmp_path_factory.mktemp("empty"))
     with pytest.raises(CorpusError, match="There is no folder"):
         corpora_from_folder(folder / "zh.txt")
+
+
+def test_hub_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set on the Hub is told from texts, files and folders of this machine."""
+    assert hub_source("me/texts:eng:test") == {"dataset": "me/texts", "config": "eng", "split": "test"}
+    assert hub_source("squad::train") == {"dataset": "squad", "config": None, "split": "train"}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me" / "texts").mkdir()
+    for source in ("me/texts:eng:test", "a.txt", "me/a:b:c.txt", ["a:b:c"], tmp_path, "no spec", None):
+        assert hub_source(source) is None

@@ -13,6 +13,7 @@ from hf_langcore.editing import handle as handle_module
 from hf_langcore.editing import perturb, scale_dimension, set_dimension
 from hf_langcore.errors import ModelChangedError
 from hf_langcore.importance import compute_core_mask
+from hf_langcore.modes import alterations
 
 NORM = "model.layers.0.input_layernorm"
 UP = "model.layers.0.mlp.up_proj"
@@ -252,3 +253,32 @@ def test_an_edit_under_another_is_not_kept(llama: Any) -> None:
         ):
             first.keep()
         assert first.is_open
+
+
+def test_edits_leave_notes(llama: Any) -> None:
+    """An open edit is noted on the model, one that failed or was restored is not, one that is kept is noted for good."""
+    core_mask = compute_core_mask(llama, None, {}, method="magnitude", fraction=0.1)
+    first = perturb(llama, core_mask, how="noise", std=0.5)
+    second = scale_dimension(llama, "model.norm", 1, factor=3)
+    assert alterations(llama) == [
+        f"noise of 0.5 std: magnitude top 10 %, {core_mask.count():,} weights",
+        "model.norm.weight 1 times 3, 1 weight",
+    ]
+    with pytest.raises(ModelChangedError):
+        first.restore()
+    assert len(alterations(llama)) == 2
+    first.restore(force=True)
+    assert not second.is_open
+    assert alterations(llama) == []
+
+    def failing(weights: Any) -> Any:
+        raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        handle_module.EditHandle(llama, ["model.norm.weight"], failing)
+    assert alterations(llama) == []
+    set_dimension(llama, "model.norm", 1, value=2).keep()
+    assert alterations(llama) == ["model.norm.weight 1 set to 2, 1 weight"]
+    with perturb(llama, core_mask, base_check="off"):
+        assert len(alterations(llama)) == 2
+    assert len(alterations(llama)) == 1

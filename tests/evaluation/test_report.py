@@ -76,11 +76,47 @@ def test_json_round_trip(tmp_path: Path) -> None:
         assert again.settings == infinite.settings
 
 
-@pytest.mark.parametrize("text", ["{}", '{"conditions": {"a": {"en": {}}}}', "{broken", "no such file"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"conditions": {"a": {"en": {}}}}',
+        '{"settings": 3, "conditions": {"a": {"en": {"nll": 1, "tokens": 2}}}}',
+        '{"condition_settings": [1], "conditions": {"a": {"en": {"nll": 1, "tokens": 2}}}}',
+        "{broken",
+        "no such file",
+    ],
+)
 def test_other_json_is_refused(text: str) -> None:
     """Something that is no report is an error of its own."""
     with pytest.raises(InputError, match="no perplexity report"):
         PerplexityReport.from_json(text)
+
+
+def test_settings_of_conditions() -> None:
+    """Each condition keeps its own; of tables made by hand nobody knows what the further conditions were."""
+    other = report({"en": 4.0, "zh": 5.0})
+    other.settings["edits"] = ["zero"]
+    other.settings["dtype"] = "bfloat16"
+    table = PerplexityReport.compare({"base": BASE, "top": other})
+    assert table.settings_of("base") == BASE.settings
+    assert table.settings_of("top") == table["top"].settings == other.settings
+    again = PerplexityReport.from_json(table.to_json())
+    assert again.settings_of("top") == other.settings
+    assert again.settings_of("base") == BASE.settings
+    by_hand = PerplexityReport(
+        table.conditions, settings={"text_sha256": "t", "edits": [], "adapters": [], "date": "x"}
+    )
+    assert by_hand.settings_of("base")["edits"] == []
+    assert by_hand.settings_of("top") == {"text_sha256": "t"}
+
+
+def test_older_json() -> None:
+    """Without bytes and without settings of conditions."""
+    old = '{"format_version": 1, "settings": {"dtype": "float32"}, "conditions": {"a": {"en": {"nll": "inf", "tokens": 3}}}}'
+    found = PerplexityReport.from_json(old)
+    assert found.conditions == {"a": {"en": LanguageScore(math.inf, 3)}}
+    assert found.settings_of("a") == {"dtype": "float32"}
 
 
 def test_markdown() -> None:
