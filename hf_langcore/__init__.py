@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hf_langcore.editing import perturb, scale_dimension, set_dimension
     from hf_langcore.editing.region_merge import merge_regions
     from hf_langcore.evaluation import PerplexityReport, evaluate_perplexity
+    from hf_langcore.exchange import export_core_mask, import_core_mask
+    from hf_langcore.hub.records import EvalResults
+    from hf_langcore.hub.results import load_eval_results, push_eval_results
+    from hf_langcore.hub.search import list_core_masks
     from hf_langcore.importance import compute_core_mask, compute_importance, importance_from_checkpoints
     from hf_langcore.mask_builder import freeze_mask
     from hf_langcore.masks import CoreMask, ImportanceScores
@@ -44,6 +48,7 @@ _HOME = {
     "CoreRegionSFTConfig": "training",
     "CoreRegionSFTTrainer": "training",
     "CriticalDimension": "scanning",
+    "EvalResults": "hub.records",
     "ImportanceScores": "masks",
     "LanguageSentinel": "training",
     "PerplexityReport": "evaluation",
@@ -52,13 +57,18 @@ _HOME = {
     "compute_core_mask": "importance",
     "compute_importance": "importance",
     "evaluate_perplexity": "evaluation",
+    "export_core_mask": "exchange",
     "find_critical_dimensions": "scanning",
     "freeze_mask": "mask_builder",
     "generate_general_data": "replay",
+    "import_core_mask": "exchange",
     "importance_from_checkpoints": "importance",
+    "list_core_masks": "hub.search",
+    "load_eval_results": "hub.results",
     "merge_regions": "editing.region_merge",
     "mix_general_data": "data.mixture",
     "perturb": "editing",
+    "push_eval_results": "hub.results",
     "scale_dimension": "editing",
     "set_dimension": "editing",
 }
@@ -73,6 +83,7 @@ __all__ = [
     "CoreRegionSFTConfig",
     "CoreRegionSFTTrainer",
     "CriticalDimension",
+    "EvalResults",
     "ImportanceScores",
     "LangCoreError",
     "LanguageSentinel",
@@ -83,13 +94,18 @@ __all__ = [
     "compute_core_mask",
     "compute_importance",
     "evaluate_perplexity",
+    "export_core_mask",
     "find_critical_dimensions",
     "freeze_mask",
     "generate_general_data",
+    "import_core_mask",
     "importance_from_checkpoints",
+    "list_core_masks",
+    "load_eval_results",
     "merge_regions",
     "mix_general_data",
     "perturb",
+    "push_eval_results",
     "scale_dimension",
     "set_dimension",
 ]

@@ -3,16 +3,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-import types
 import warnings
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hf_langcore import peft_hook
+from hf_langcore.after_import import WaitingFinder
 
 INSTALL = "import hf_langcore; from hf_langcore import peft_hook; peft_hook.install();"
 CHECK = """
@@ -41,6 +39,10 @@ torch.save(model(torch.arange(5)[None]).logits.detach(), r"{folder}/logits.pt")
 """
     _run(script)
     return folder
+
+
+def _waiting() -> list[str]:
+    return [finder.name for finder in sys.meta_path if isinstance(finder, WaitingFinder)]
 
 
 def _run(script: str) -> str:
@@ -103,8 +105,8 @@ sys.meta_path.insert(0, Intruder())
 import peft
 import wave  # any module that was not imported yet
 {CHECK}
-from hf_langcore.peft_hook import _PeftFinder
-assert not any(isinstance(finder, _PeftFinder) for finder in sys.meta_path)
+from hf_langcore.after_import import WaitingFinder
+assert not any(isinstance(finder, WaitingFinder) and finder.name == "peft" for finder in sys.meta_path)
 """)
 
 
@@ -117,8 +119,8 @@ import peft, sys, importlib.resources, inspect
 assert type(peft.__spec__.loader).__name__ == type(peft.__loader__).__name__ == "SourceFileLoader"
 assert importlib.resources.files("peft").joinpath("__init__.py").is_file()
 assert "PeftModel" in inspect.getsource(peft)
-from hf_langcore.peft_hook import _PeftFinder
-assert not any(isinstance(finder, _PeftFinder) for finder in sys.meta_path)
+from hf_langcore.after_import import WaitingFinder
+assert not any(isinstance(finder, WaitingFinder) and finder.name == "peft" for finder in sys.meta_path)
 """)
 
 
@@ -186,24 +188,7 @@ def test_installing_twice_adds_one_finder(fake_peft: Path) -> None:
     """However often the package is reloaded, one finder waits."""
     peft_hook.install()
     peft_hook.install()
-    assert sum(isinstance(finder, peft_hook._PeftFinder) for finder in sys.meta_path) == 1
-
-
-def test_a_peft_that_cannot_be_found(fake_peft: Path) -> None:
-    """The finder says None for modules that nobody finds, also past old finders without find_spec."""
-    finder = peft_hook._PeftFinder()
-    old: Any = types.SimpleNamespace()
-    sys.meta_path[:] = [old, finder]
-    assert finder.find_spec("peft") is None
-    assert finder.find_spec("something_else") is None
-
-
-def test_a_namespace_package_is_passed_on(fake_peft: Path) -> None:
-    """A spec without a loader is nobody's PEFT and is returned as it is."""
-    spec = ModuleSpec("peft", None)
-    other: Any = types.SimpleNamespace(find_spec=lambda *_: spec)
-    sys.meta_path[:] = [other]
-    assert peft_hook._PeftFinder().find_spec("peft") is spec
+    assert [name for name in _waiting() if name == "peft"] == ["peft"]
 
 
 def test_registration_with_the_real_peft_is_silent() -> None:
@@ -212,7 +197,7 @@ def test_registration_with_the_real_peft_is_silent() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         peft_hook.install()
-    assert not any(isinstance(finder, peft_hook._PeftFinder) for finder in sys.meta_path)
+    assert "peft" not in _waiting()
 
 
 @pytest.mark.parametrize(
@@ -229,3 +214,33 @@ def test_the_tuner_may_be_what_imports_peft(statement: str) -> None:
     code = f"import warnings\nwarnings.simplefilter('error', RuntimeWarning)\n{statement}\n{CHECK}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+TRAINERS = """
+from transformers import PreTrainedModel, Trainer
+from trl import SFTTrainer
+from trl.trainer.base_trainer import _BaseTrainer
+for owner, name in (
+    (Trainer, "create_model_card"),
+    (Trainer, "_push_from_checkpoint"),
+    (_BaseTrainer, "create_model_card"),
+    (PreTrainedModel, "_upload_modified_files"),
+):
+    method = vars(owner)[name]
+    assert method.completes_cards and not hasattr(method.__wrapped__, "completes_cards"), (owner, name)
+assert "create_model_card" not in vars(SFTTrainer)
+"""
+
+
+@pytest.mark.parametrize("first", [INSTALL, "import trl.trainer.base_trainer;"])
+def test_trainers_are_extended_once_in_any_order(first: str) -> None:
+    """Whatever is imported first, each method of a trainer is wrapped once."""
+    _run(f"{first} {INSTALL} {TRAINERS}")
+
+
+def test_a_trainer_that_does_not_fit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer of another name costs a warning, not the import."""
+    monkeypatch.setattr(peft_hook, "_EXTENDED", {"transformers.trainer": ("NoSuchTrainer", "complete_cards_of")})
+    importlib.import_module("transformers.trainer")
+    with pytest.warns(RuntimeWarning, match=r"could not extend transformers\.trainer\.NoSuchTrainer"):
+        peft_hook.install()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    core_mask: Annotated[Path, typer.Argument(help="Folder of a core mask.")],
+    core_mask: loading.MaskSource,
     limit: Annotated[int, typer.Option(min=0, help="So many dimensions.")] = 10,
+    revision: loading.MaskRevision = None,
     as_json: loading.AsJson = False,
 ) -> None:
     """Show what a mask is, how it was made, and the rows and columns in which it concentrates.
@@ -26,7 +26,7 @@ def inspect(
     """
     from hf_langcore.masks import CoreMask
 
-    mask = CoreMask.from_pretrained(core_mask)
+    mask = CoreMask.from_pretrained(core_mask, revision=revision)
     provenance = mask.provenance.to_dict()
     provenance.pop("base_fingerprint", None)
     facts = {

@@ -63,6 +63,10 @@ Dtype = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Such as cuda or cpu; the GPU if there is one.", callback=_device)]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
+MaskSource = Annotated[str, typer.Argument(metavar="CORE_MASK", help="Folder or Hub id of a core mask.")]
+MaskRevision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the core mask on the Hub; the newest if not given.")
+]
 BaseCheck = Annotated[
     Literal["error", "warn", "off"], typer.Option(help="What to do when the mask was found on other weights.")
 ]
@@ -80,15 +84,21 @@ def load_model(name: str, *, dtype: str, device: str | None, revision: str | Non
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    from hf_langcore.hub.fetch import commit_of, is_repository_id
+
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, revision=revision or "main")
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        # transformers forgets which commit it loaded, and a mask or a figure has to name it.
+        commit = commit_of(name, revision) if is_repository_id(name) else None
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, revision=commit or revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit or revision or "main")
     except (OSError, ValueError) as error:
         raise InputError(
             f"Cannot load the model {name!r}: {error} Pass a folder written by save_pretrained (model and tokenizer), or a "
             "Hub id."
         ) from error
+    if commit is not None:
+        model.config._commit_hash = commit  # noqa: SLF001 where transformers used to keep it
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 

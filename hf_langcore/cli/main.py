@@ -7,12 +7,26 @@ import sys
 import typer
 
 from hf_langcore._version import __version__
-from hf_langcore.cli import audit, demo, evaluate, find, inspect, merge, perturb, replay, scale, train
+from hf_langcore.cli import (
+    audit,
+    demo,
+    evaluate,
+    exchange,
+    find,
+    inspect,
+    merge,
+    perturb,
+    pull,
+    push,
+    replay,
+    scale,
+    train,
+)
 from hf_langcore.errors import LangCoreError
 
 app = typer.Typer(
     name="langcore",
-    help="Find, edit and protect the core region of a language model.",
+    help="Find, edit, protect and share the core region of a language model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +41,10 @@ app.command("merge")(merge.merge)
 app.command("replay")(replay.replay)
 app.command("audit")(audit.audit)
 app.command("sft", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train.sft)
+app.command("import")(exchange.import_)
+app.command("export")(exchange.export)
+app.command("push")(push.push)
+app.command("pull")(pull.pull)
 app.command("demo")(demo.demo)
 
 

@@ -13,10 +13,11 @@ from hf_langcore.cli import loading
 def merge(
     core_from: Annotated[str, typer.Option(help="Folder or Hub id of the model whose core is kept.")],
     complement_from: Annotated[str, typer.Option(help="Folder or Hub id of the model whose other weights are kept.")],
-    core_mask: Annotated[Path, typer.Option(help="Folder of a core mask.")],
+    core_mask: Annotated[str, typer.Option(help="Folder or Hub id of a core mask.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the merged model.")],
     core_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of --core-from on the Hub.")] = None,
     complement_revision: Annotated[str | None, typer.Option(help="The same of --complement-from.")] = None,
+    core_mask_revision: loading.MaskRevision = None,
     max_shard_size: Annotated[str, typer.Option(help="Largest size of one file of weights.")] = "5GB",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     base_check: loading.BaseCheck = "error",
@@ -39,7 +40,7 @@ def merge(
     from hf_langcore.editing.region_merge import merge_regions
     from hf_langcore.masks import CoreMask
 
-    mask = CoreMask.from_pretrained(core_mask)
+    mask = CoreMask.from_pretrained(core_mask, revision=core_mask_revision)
     merge_regions(
         core_from,
         complement_from,

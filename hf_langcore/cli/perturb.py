@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -14,7 +13,7 @@ _REGIONS = ("core", "complement", "random")
 
 def perturb(
     model: loading.Model,
-    core_mask: Annotated[Path, typer.Argument(help="Folder of a core mask.")],
+    core_mask: loading.MaskSource,
     region: Annotated[
         str, typer.Option(help="core, complement or random (of equal size); several separated by commas.")
     ] = "core,random",
@@ -34,6 +33,7 @@ def perturb(
     dtype: loading.Dtype = "auto",
     device: loading.Device = None,
     revision: loading.Revision = None,
+    core_mask_revision: loading.MaskRevision = None,
     as_json: loading.AsJson = False,
     quiet: loading.Quiet = False,
 ) -> None:
@@ -50,7 +50,7 @@ def perturb(
     loading.require_output(output)
     from hf_langcore.masks import CoreMask
 
-    mask = CoreMask.from_pretrained(core_mask)
+    mask = CoreMask.from_pretrained(core_mask, revision=core_mask_revision)
     corpora = loading.load_corpora(data, languages, start=loading.MINI_SENTENCES)
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
     from hf_langcore.evaluation import prepare_scoring

@@ -34,8 +34,10 @@ def sft(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the trained model.")] = None,
     core_mask: Annotated[
-        Path | None, typer.Option(help="Core mask: its weights stay unchanged while all others are trained.")
+        str | None,
+        typer.Option(help="Folder or Hub id of a core mask: its weights stay unchanged while all others are trained."),
     ] = None,
+    core_mask_revision: loading.MaskRevision = None,
     adapter_rank: Annotated[
         int | None, typer.Option(min=0, help="Train a CORE_REGION adapter of this rank instead (0: dense).")
     ] = None,
@@ -97,6 +99,7 @@ def sft(
             "dataset_name": dataset,
             "output_dir": output,
             "core_mask": core_mask,
+            "core_mask_revision": core_mask_revision,
             "adapter_rank": adapter_rank,
             "general_dataset": general or None,
             "general_data_ratio": ratio,
@@ -262,7 +265,14 @@ def _adapter(arguments: Any) -> Any:
     if training.core_mask is None:
         raise ConfigurationError("--adapter-rank needs --core-mask: the adapter keeps out of that core.")
     source, training.core_mask = training.core_mask, None
-    return CoreRegionConfig(core_mask=source, r=rank, base_check=training.base_check, task_type="CAUSAL_LM")
+    commit, training.core_mask_revision = training.core_mask_revision, None
+    return CoreRegionConfig(
+        core_mask=source,
+        core_mask_revision=commit,
+        r=rank,
+        base_check=training.base_check,
+        task_type="CAUSAL_LM",
+    )
 
 
 def _is_main_process() -> bool:

@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError
 from hf_langcore.files import replace_json
+from hf_langcore.hub.trainer_cards import CardNote, CardNotes
 from hf_langcore.masks import Fingerprint, ImportanceScores
 from hf_langcore.masks.fingerprint import digest_of
 from hf_langcore.training.holdings import Holding, holdings, reshard, whole_value
@@ -101,7 +102,7 @@ class Anchor:
         return sum(one.base.nbytes + (0 if one.weight is None else one.weight.nbytes) for one in self._anchored)
 
 
-class AnchorCallback(TrainerCallback):  # type: ignore[misc]
+class AnchorCallback(CardNotes, TrainerCallback):  # type: ignore[misc]
     """Pulls the weights back towards the base after every step, in any transformers Trainer.
 
     Weights that the base holds in bfloat16 exactly are kept in that, two bytes each; others in their own dtype. Pure
@@ -153,6 +154,7 @@ class AnchorCallback(TrainerCallback):  # type: ignore[misc]
         base = self._base(folder, weights, resuming=resuming)
         importance = _scores(self._importance, weights)
         self.anchor = Anchor(weights, importance=importance, base=base)
+        self.remember_in(model)
         if not resuming:
             identity = _identity(weights, base)
             if state.is_world_process_zero:
@@ -176,6 +178,11 @@ class AnchorCallback(TrainerCallback):  # type: ignore[misc]
                 "Trainer(callbacks=[...]) or call trainer.add_callback before trainer.train."
             )
         self.anchor.pull(self.strength * _share_of_peak(args, optimizer, lr_scheduler))
+
+    def card_note(self) -> CardNote:
+        """What the model's card says of this."""
+        by = "" if self._importance is None else ", weighted by importance"
+        return CardNote(anchor=f"strength {self.strength:g}{by}")
 
     def _base(self, folder: Path, weights: Mapping[str, Weight], *, resuming: bool) -> dict[str, torch.Tensor] | None:
         """The base values, where they are not the live ones."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from trl import SFTConfig
 
@@ -23,7 +24,8 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
     checkpointing are on, so set `bf16=False` (and `use_cpu=True`) where they cannot be used.
 
     Attributes:
-        core_mask: Folder of the core mask that is kept unchanged in full fine-tuning.
+        core_mask: Folder or Hub repository of the core mask that is kept unchanged in full fine-tuning.
+        core_mask_revision: Branch, tag or commit of that repository.
         base_check: "error", "warn" or "off": what to do when the mask was found on other weights.
         protection: "freeze": a core mask is frozen. "anchor": after each step all weights are also pulled towards the base;
             works with and without a core mask. "none": nothing is protected, whatever the mask is given for.
@@ -60,7 +62,10 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
     """
 
     core_mask: str | None = field(
-        default=None, metadata={"help": "Folder of the core mask that full fine-tuning leaves unchanged."}
+        default=None, metadata={"help": "Folder or Hub id of the core mask that full fine-tuning leaves unchanged."}
+    )
+    core_mask_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the core mask on the Hub."}
     )
     base_check: str = field(
         default="error",
@@ -139,3 +144,23 @@ class CoreRegionSFTConfig(SFTConfig):  # type: ignore[misc]
         check_protection(protection=self.protection, damage=self.core_damage, anchor_strength=self.anchor_strength)
         if self.base_check not in get_args(BaseCheck):
             raise InputError(f"base_check must be one of {list(get_args(BaseCheck))}, got {self.base_check!r}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: transformers writes that to `training_args.bin` and uploads it, so it holds no token."""
+        return {**self.__dict__, "hub_token": None}
+
+    def __repr__(self) -> str:
+        """Without the token, as transformers shows it; a dataclass would show every field."""
+        return str(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CoreRegionSFTConfig:
+        """A copy in this process, which goes on using the token."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    def __copy__(self) -> CoreRegionSFTConfig:
+        """The same, shallow."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied

@@ -6,6 +6,7 @@ checkpoint in which the core has drifted is put right instead of being believed.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ FORMAT = "hf_langcore.core_values"
 FORMAT_VERSION = "1"
 
 _TRUE, _FALSE = "true", "false"
+_KEYS = {"format", "format_version", "digest", "from_base", "content_sha256"}
 
 _REMEDY = (
     "Copy the file from the output folder in which the run began, name the base model with base_values=, or start "
@@ -68,6 +70,7 @@ def write_core_values(folder: Path, values: Mapping[str, torch.Tensor], *, diges
         "digest": digest,
         "from_base": _TRUE if from_base else _FALSE,
     }
+    metadata["content_sha256"] = _checksum(on_cpu, metadata)
     replace_file(path, lambda temporary: save_file(on_cpu, temporary, metadata=metadata))
 
 
@@ -91,15 +94,18 @@ def read_core_values(folder: Path, *, digest: str) -> CoreValues:
     if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
         raise ConfigurationError(
             f"{path} is damaged or was written by another version of hf_langcore: expected {FORMAT!r}, version "
-            f"{FORMAT_VERSION}, got {metadata or 'no such header'}. {_REMEDY}"
+            f"{FORMAT_VERSION}, got {_shown(metadata)}. {_REMEDY}"
         )
     if metadata.get("digest") != digest:
         raise ConfigurationError(
-            f"{path} belongs to another core mask: its digest is {metadata.get('digest')}, that of core_mask is "
+            f"{path} belongs to another core mask: its digest is {str(metadata.get('digest'))[:80]!r}, that of core_mask is "
             f"{digest}. Resume with the mask that the run began with, or start a new run in another output_dir."
         )
     with safe_open(path, framework="pt") as file:
         values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 the handle is no dict
+    # Files of before there was a checksum have none.
+    if metadata.get("content_sha256", found := _checksum(values, metadata)) != found or not metadata.keys() <= _KEYS:
+        raise ConfigurationError(f"{path} was damaged or altered after it was written. {_REMEDY}")
     return CoreValues(values, metadata.get("from_base") == _TRUE)
 
 
@@ -112,6 +118,15 @@ def began_from_base(folder: Path, *, digest: str) -> bool | None:
     return metadata.get("from_base") == _TRUE
 
 
+def _checksum(values: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """Hex sha256 of all values and of what is said about them."""
+    digest = hashlib.sha256(f"{metadata.get('digest')}|{metadata.get('from_base')}".encode())
+    for name, value in sorted(values.items()):
+        digest.update(f"|{name}|{value.dtype}|{list(value.shape)}|".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return digest.hexdigest()
+
+
 def _metadata(path: Path) -> dict[str, str]:
     """The header of the file; empty where it cannot be read."""
     try:
@@ -119,3 +134,7 @@ def _metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError):
         return {}
+
+
+def _shown(metadata: Mapping[str, str]) -> str:
+    return repr(metadata)[:200] if metadata else "no such header"

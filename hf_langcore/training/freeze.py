@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.binding import BaseCheck, bind, fits_base, record_lineage
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError, UnsupportedModelError
+from hf_langcore.hub.trainer_cards import CardNote, CardNotes
 from hf_langcore.masks import CoreMask, bits_of
 from hf_langcore.training.core_values import began_from_base, read_core_values, write_core_values
 from hf_langcore.training.freezer import CoreFreezer
@@ -31,7 +32,7 @@ _COPIES_IN_STATE = ("z",)
 logger = logging.getLogger(__name__)
 
 
-class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
+class CoreFreezeCallback(CardNotes, TrainerCallback):  # type: ignore[misc]
     """Full fine-tuning of everything but the core, in any transformers Trainer.
 
     When training begins the mask is checked against the model and the core's values are saved, also to
@@ -46,7 +47,7 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
     is saved. With `base_check` "warn" or "off" a run on other weights notes nothing, and neither does its resumption.
 
     Args:
-        core_mask: The core, or the folder of a saved one.
+        core_mask: The core, or the folder or Hub repository of one.
         base_check: "error", "warn" or "off": what to do when the weights are not those that the mask was found on.
         base_values: Take the core's values from this model, or from a checkpoint that transformers can load,
             instead of from the live weights and instead of from the file; `base_check` then looks at it.
@@ -115,6 +116,7 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
             values = self.freezer.values()
             if state.is_world_process_zero:
                 write_core_values(folder, values, digest=self.core_mask.digest(), from_base=from_base)
+        self.remember_in(model)
         self._copies = _Copies.of(self.core_mask, bare_weights(model), optimizer)
         self._hooks = self.freezer.mask_gradients() if self._mask_gradients else []
 
@@ -148,6 +150,10 @@ class CoreFreezeCallback(TrainerCallback):  # type: ignore[misc]
                 "altered on disk. The core has been written back in memory, so trainer.save_model() now saves it "
                 "intact, but checkpoints of this run may not be."
             )
+
+    def card_note(self) -> CardNote:
+        """What the model's card says of this."""
+        return CardNote(self.core_mask, is_base_checked=self._base_check == "error")
 
     def _build(self, model: nn.Module, folder: Path, *, resuming: bool) -> tuple[CoreFreezer, bool]:
         """The freezer, and whether the run began from the mask's base."""

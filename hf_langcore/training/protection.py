@@ -113,6 +113,9 @@ def protection_of(
     damage = getattr(args, "core_damage", None)
     check_protection(protection=protection, damage=damage)
     core_mask = core_mask if core_mask is not None else getattr(args, "core_mask", None)
+    revision = getattr(args, "core_mask_revision", None)
+    if revision is not None and not isinstance(core_mask, str):
+        raise ConfigurationError("core_mask_revision needs core_mask to be the Hub id that the revision is of.")
     anchored = protection == "anchor"
     _require_one_protection(core_mask, anchored=anchored, has_adapter=has_adapter, is_quantized=is_quantized)
     if damage is not None and core_mask is None:
@@ -122,7 +125,9 @@ def protection_of(
             'core_damage and protection="anchor" exclude each other: an anchor would pull towards the damage. Use "freeze" or '
             '"none", or damage a copy beforehand and name it as the model.'
         )
-    region = core_mask if isinstance(core_mask, CoreMask) or core_mask is None else CoreMask.from_pretrained(core_mask)
+    region: CoreMask | None = core_mask if isinstance(core_mask, CoreMask) else None
+    if core_mask is not None and not isinstance(core_mask, CoreMask):
+        region = CoreMask.from_pretrained(core_mask, revision=revision)
     base_check = getattr(args, "base_check", "error")
     importance = anchor_importance if anchor_importance is not None else getattr(args, "anchor_importance", None)
     base = anchor_base if anchor_base is not None else getattr(args, "anchor_base", None)

@@ -13,6 +13,7 @@ from trl import SFTConfig
 
 from hf_langcore.data.rows import Rows
 from hf_langcore.masks import CoreMask, ImportanceScores
+from hf_langcore.modes import note_training
 from hf_langcore.training.config import CoreRegionSFTConfig
 from hf_langcore.training.general import Sources
 from hf_langcore.training.memory import MemorySavingMixin
@@ -20,6 +21,14 @@ from hf_langcore.training.mixing import MixingSFTTrainer, general_rows, task_row
 from hf_langcore.training.protection import protection_of
 from hf_langcore.training.replaying import replayed_rows
 from hf_langcore.training.sentinel import LanguageSentinel, sentinel_of
+
+
+class _TrainingNote(TrainerCallback):  # type: ignore[misc]
+    """Notes that a model is trained in place, so that figures measured on it are not taken for those of its base."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:  # noqa: ARG002
+        if not hasattr(model, "peft_config"):
+            note_training(model)
 
 
 class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
@@ -52,7 +61,7 @@ class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
         quantization_config: As in SFTTrainer; only with an adapter.
         peft_config: An adapter, such as CoreRegionConfig, which never touches the core. Not with `core_mask`.
         formatting_func: Makes text of task rows; general rows are left as they are.
-        core_mask: A core mask, or the folder of one: everything else is fine-tuned in place, and these weights
+        core_mask: A core mask, or the folder or Hub repository of one: everything else is fine-tuned in place, and these weights
             stay what they are, bit for bit. Overrides `args.core_mask`.
         anchor_importance: With `args.protection="anchor"`: scores, or the folder of saved ones, that say how strongly each
             weight is pulled to the base. Overrides `args.anchor_importance`.
@@ -121,7 +130,7 @@ class CoreRegionSFTTrainer(MemorySavingMixin, MixingSFTTrainer):
             processing_class=processing_class,
             compute_loss_func=compute_loss_func,
             compute_metrics=compute_metrics,
-            callbacks=[*(callbacks or []), *self.protection.callbacks, *([watch] if watch else [])],
+            callbacks=[*(callbacks or []), _TrainingNote(), *self.protection.callbacks, *([watch] if watch else [])],
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,

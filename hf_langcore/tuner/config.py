@@ -11,9 +11,10 @@ from peft.utils.peft_types import PeftType
 
 from hf_langcore.binding import BaseCheck
 from hf_langcore.errors import ConfigurationError, InputError
+from hf_langcore.hub.references import write_reference
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.selection import check_fraction
-from hf_langcore.tuner import card, sources
+from hf_langcore.tuner import sources
 
 CombinationType = Literal[
     "svd",
@@ -140,8 +141,8 @@ class CoreRegionConfig(PeftConfig):  # type: ignore[misc]  # PEFT ships no types
             self.core_mask = sources.load_core_mask(self.core_mask, self.core_mask_revision)
         super().save_pretrained(save_directory, **kwargs)
         if isinstance(self.core_mask, CoreMask):
-            self.core_mask.save_pretrained(save_directory, overwrite=True)
-            card.write_first_lines(save_directory, self.core_mask)
+            sources.without_paths(self.core_mask).save_pretrained(save_directory, overwrite=True)
+            write_reference(save_directory, self.core_mask)
 
     @classmethod
     def from_pretrained(

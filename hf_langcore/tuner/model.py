@@ -17,6 +17,7 @@ from hf_langcore.architecture import bare_weights
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask, PackedBits, Provenance
 from hf_langcore.tuner import sources
+from hf_langcore.tuner.card import AdapterCard
 from hf_langcore.tuner.combining import WeightedAdapters
 from hf_langcore.tuner.config import CoreRegionConfig
 from hf_langcore.tuner.cores import Elsewhere
@@ -37,6 +38,7 @@ from hf_langcore.tuner.targets import NoTargetError, Targets
 class CoreRegionModel(
     EditMethods,
     AdapterSaving,
+    AdapterCard,
     AdapterStates,
     AdapterExport,
     WeightedAdapters,

@@ -9,6 +9,7 @@ from peft.utils import register_peft_method
 from peft.utils.peft_types import PeftType
 
 from hf_langcore.errors import ConfigurationError
+from hf_langcore.tuner.card import keep_cards_complete
 from hf_langcore.tuner.config import METHOD, CoreRegionConfig
 from hf_langcore.tuner.model import CoreRegionModel
 from hf_langcore.tuner.reporting import say_how_many_are_protected
@@ -22,6 +23,7 @@ def register() -> None:
     """
     member = ensure_peft_type()
     say_how_many_are_protected()
+    keep_cards_complete()
     known = PEFT_TYPE_TO_CONFIG_MAPPING.get(member)
     if known is None:
         register_peft_method(

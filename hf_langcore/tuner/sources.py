@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import nn
 
 from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.binding import provenance_of
-from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, InputError
+from hf_langcore.errors import ConfigurationError, CoreMaskFormatError
+from hf_langcore.hub.fetch import Repository, download_options, is_repository_id
+from hf_langcore.hub.references import commit_or_none
 from hf_langcore.masks import CoreMask
-from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
+from hf_langcore.masks.origin import HubOrigin
+from hf_langcore.masks.storage import CONFIG_FILE
 from hf_langcore.tuner.dequantizing import dequantized
 
 METHODS = ("magnitude", "random")
-
-_HUB_ERRORS = (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError)
 
 
 def load_core_mask(source: str, revision: str | None) -> CoreMask:
@@ -30,20 +29,15 @@ def load_core_mask(source: str, revision: str | None) -> CoreMask:
 
     Raises:
         ConfigurationError: A revision was given for a folder.
-        InputError: There is no mask, or the repository cannot be reached.
+        InputError: There is no mask.
+        HubError: The repository cannot be read.
     """
-    if Path(source).exists() or not _is_repository_id(source):
-        if revision is not None:
-            raise ConfigurationError(
-                f"core_mask_revision={revision!r} needs a Hub repository, but core_mask={source!r} is a folder, which "
-                "has no revisions. Leave core_mask_revision out."
-            )
-        return CoreMask.from_pretrained(source)
-    try:
-        folder = snapshot_download(source, revision=revision, allow_patterns=[CONFIG_FILE, MASK_FILE])
-    except _HUB_ERRORS as error:
-        raise _unreachable("core_mask", source, revision, error) from error
-    return CoreMask.from_pretrained(folder)
+    if revision is not None and not is_repository_id(source):
+        raise ConfigurationError(
+            f"core_mask_revision={revision!r} needs a Hub repository, but core_mask={source!r} is a folder, which "
+            "has no revisions. Leave core_mask_revision out."
+        )
+    return CoreMask.from_pretrained(source, revision=revision)
 
 
 def saved_core_mask(
@@ -59,27 +53,25 @@ def saved_core_mask(
 
     Raises:
         CoreMaskFormatError: The files are not those that the config describes.
-        InputError: The repository cannot be reached.
+        HubError: The repository cannot be read.
     """
     folder = Path(location, subfolder or "")
+    options = download_options(download)
     if not folder.is_dir():
-        try:
-            for name in (MASK_FILE, CONFIG_FILE):
-                folder = Path(hf_hub_download(location, name, subfolder=subfolder, **download)).parent
-        except EntryNotFoundError:
-            return description  # the bits also travel in the adapter's weights
-        except _HUB_ERRORS as error:
-            raise _unreachable("adapter", location, download.get("revision"), error) from error
-    if not (folder / CONFIG_FILE).is_file():
-        return description
-    core_mask = CoreMask.from_pretrained(folder)
+        is_there = Repository(location, subfolder=subfolder, **options).has(CONFIG_FILE)
+    else:
+        is_there, options = (folder / CONFIG_FILE).is_file(), {}
+    if not is_there:
+        return description  # the bits also travel in the adapter's weights
+    core_mask = CoreMask.from_pretrained(location, subfolder=subfolder, **options)
     if core_mask.digest() != description["digest"]:
         raise CoreMaskFormatError(
-            f"The core mask in {str(folder)!r} is not the one that the adapter was trained with: its digest is "
+            f"The core mask of {str(folder)!r} is not the one that the adapter was trained with: its digest is "
             f"{core_mask.digest()[:16]}..., adapter_config.json names {str(description['digest'])[:16]}... Download the "
             "adapter again."
         )
-    return core_mask
+    # It was loaded from the adapter's files; where it can be had without the adapter is more worth knowing.
+    return core_mask.with_origin(_origin(description) or core_mask.origin)
 
 
 def computed_core_mask(
@@ -156,8 +148,18 @@ def _renamed(name: str, rules: Mapping[str, str]) -> str:
     return name
 
 
+def without_paths(core_mask: CoreMask) -> CoreMask:
+    """A mask as an adapter's folder holds it, which is often pushed as it is: of a folder of this machine only the name."""
+    source = core_mask.provenance
+    if source.base_model is None or not Path(source.base_model).is_absolute():
+        return core_mask
+    named = core_mask.with_provenance(replace(source, base_model=Path(source.base_model).name or None))
+    return named.with_origin(core_mask.origin)
+
+
 def describe(core_mask: CoreMask) -> dict[str, Any]:
-    """What adapter_config.json says of a mask: identity, size and origin, never its bits."""
+    """What adapter_config.json says of a mask: identity, size and origin, never its bits and no path of this machine."""
+    core_mask = without_paths(core_mask)
     provenance = core_mask.provenance.to_dict()
     print_ = core_mask.provenance.base_fingerprint
     if print_ is not None:
@@ -168,20 +170,14 @@ def describe(core_mask: CoreMask) -> dict[str, Any]:
         "weights": core_mask.numel(),
         "core_weights": core_mask.count(),
         "provenance": provenance,
+        **({} if core_mask.origin is None else {"origin": asdict(core_mask.origin)}),
     }
 
 
-def _unreachable(what: str, source: str, revision: str | None, error: Exception) -> InputError:
-    at = f" at revision {revision!r}" if revision is not None else ""
-    return InputError(
-        f"{what}={source!r}{at} expected a folder with a core mask or the id of a Hub repository: there is no such "
-        f"folder in {str(Path.cwd())!r}, and as a repository it cannot be read ({type(error).__name__}: "
-        f"{str(error).strip()}). Check the spelling; for a repository also the revision, your access (`hf auth login`) "
-        "and the connection (HF_HUB_OFFLINE)."
-    )
-
-
-def _is_repository_id(source: str) -> bool:
-    """Whether `source` could be "owner/name"; paths start with a dot or a slash or have more parts."""
-    parts = source.split("/")
-    return len(parts) == 2 and all(parts) and not source.startswith((".", "~")) and "\\" not in source  # noqa: PLR2004
+def _origin(description: Mapping[str, Any]) -> HubOrigin | None:
+    """Where on the Hub the mask lay when the adapter was saved, if the description says so in the right form."""
+    given = description.get("origin")
+    if not isinstance(given, Mapping) or not all(isinstance(given.get(key), str) for key in ("repo_id", "revision")):
+        return None
+    is_right = is_repository_id(given["repo_id"]) and commit_or_none(given["revision"]) is not None
+    return HubOrigin(given["repo_id"], given["revision"]) if is_right else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import HfArgumentParser
 from trl import SFTConfig
 
@@ -14,6 +16,8 @@ from hf_langcore.training import CoreRegionSFTConfig
 
 # TRL and PEFT still use the old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated:FutureWarning")
+
+TOKEN = "hf_a_token_of_somebody"  # noqa: S105 no real one
 
 
 def make(tmp_path: Path, **changes: Any) -> CoreRegionSFTConfig:
@@ -29,6 +33,7 @@ def test_the_defaults_are_those_of_trl_and_the_published_ratio(tmp_path: Path) -
     }
     assert added == {
         "core_mask": None,
+        "core_mask_revision": None,
         "base_check": "error",
         "protection": "freeze",
         "anchor_strength": 0.01,
@@ -92,3 +97,16 @@ def test_values_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]) 
     """When the configuration is made, not when training starts."""
     with pytest.raises(InputError, match=next(iter(wrong)).removeprefix("general_data_")):
         make(tmp_path, **wrong)
+
+
+def test_no_token_is_written(tmp_path: Path) -> None:
+    """Transformers pickles the arguments beside the model and uploads them."""
+    args = make(tmp_path, hub_token=TOKEN)
+    torch.save(args, tmp_path / "training_args.bin")
+    assert TOKEN.encode() not in (tmp_path / "training_args.bin").read_bytes()
+    loaded = torch.load(tmp_path / "training_args.bin", weights_only=False)
+    assert (loaded.hub_token, loaded.output_dir) == (None, args.output_dir)
+    assert TOKEN not in args.to_json_string()
+    for copied in (copy.copy(args), copy.deepcopy(args)):
+        assert copied.hub_token == TOKEN
+        assert copied is not args

@@ -26,12 +26,14 @@ def test_values_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert {name: value.dtype for name, value in read.items()} == {n: v.dtype for n, v in VALUES.items()}
     assert torch.equal(read["a.weight"].view(torch.int32), VALUES["a.weight"].view(torch.int32))
     with safe_open(tmp_path / "out" / CORE_VALUES_FILE, framework="pt") as file:
-        assert file.metadata() == {
-            "format": "hf_langcore.core_values",
-            "format_version": "1",
-            "digest": "abc",
-            "from_base": "true",
-        }
+        metadata = file.metadata()
+    assert len(metadata.pop("content_sha256")) == 64
+    assert metadata == {
+        "format": "hf_langcore.core_values",
+        "format_version": "1",
+        "digest": "abc",
+        "from_base": "true",
+    }
 
 
 def test_the_file_says_where_the_run_began(tmp_path: Path) -> None:
@@ -45,6 +47,30 @@ def test_the_file_says_where_the_run_began(tmp_path: Path) -> None:
     metadata = {"format": "hf_langcore.core_values", "format_version": "1", "digest": "abc"}
     save_file(VALUES, tmp_path / CORE_VALUES_FILE, metadata=metadata)
     assert read_core_values(tmp_path, digest="abc").from_base is False
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    """Another value, other names, another word in the header; files of before there was a checksum are read."""
+    write_core_values(tmp_path, VALUES, digest="abc", from_base=True)
+    path = tmp_path / CORE_VALUES_FILE
+    content = path.read_bytes()
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert content.count(b"a.weight") == 1
+    for damaged in (
+        content[:-1] + b"x",
+        content.replace(b"a.weight", b"c.weight"),
+        content.replace(b'"true"', b'"trug"'),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigurationError, match="damaged or altered"):
+            read_core_values(tmp_path, digest="abc")
+    save_file(VALUES, path, metadata={**metadata, "extra": "x"})
+    with pytest.raises(ConfigurationError, match="damaged or altered"):
+        read_core_values(tmp_path, digest="abc")
+    del metadata["content_sha256"]
+    save_file(VALUES, path, metadata=metadata)
+    assert read_core_values(tmp_path, digest="abc").from_base
 
 
 def test_writing_leaves_one_readable_file(tmp_path: Path) -> None:
@@ -74,7 +100,7 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 def test_another_mask_is_refused(tmp_path: Path) -> None:
     """Both digests are named."""
     write_core_values(tmp_path, VALUES, digest="abc", from_base=True)
-    with pytest.raises(ConfigurationError, match=r"its digest is abc, that of core_mask is def"):
+    with pytest.raises(ConfigurationError, match=r"its digest is 'abc', that of core_mask is def"):
         read_core_values(tmp_path, digest="def")
 
 

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
 from peft import get_peft_model
 
 from hf_langcore.architecture import decoder_weights
-from hf_langcore.errors import ConfigurationError, InputError
-from hf_langcore.masks import CoreMask
+from hf_langcore.errors import ConfigurationError, HubError, InputError
+from hf_langcore.masks import CoreMask, Provenance
 from hf_langcore.tuner import CoreRegionConfig, sources
 
 
@@ -46,84 +38,19 @@ def test_folders_have_no_revision(folder: Path) -> None:
         sources.load_core_mask(str(folder), "main")
 
 
-def test_a_repository_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`owner/name` fetches the two files of the mask at the revision, nothing else."""
-    asked: dict[str, Any] = {}
-
-    def download(repo_id: str, **options: Any) -> str:
-        asked.update(options, repo_id=repo_id)
-        return str(folder)
-
-    monkeypatch.setattr(sources, "snapshot_download", download)
-    assert sources.load_core_mask("me/my-core", "abc").count() == 1
-    assert (asked["repo_id"], asked["revision"]) == ("me/my-core", "abc")
-    assert sorted(asked["allow_patterns"]) == ["core_mask.safetensors", "core_mask_config.json"]
-
-
-_RESPONSE: Any = SimpleNamespace(headers={}, request=None)
-HUB_ERRORS = [
-    LocalEntryNotFoundError("offline"),
-    EntryNotFoundError("no such file"),
-    RepositoryNotFoundError("no such repository", response=_RESPONSE),
-    HfHubHTTPError("forbidden", response=_RESPONSE),
-    HFValidationError("bad id"),
-    ConnectionError("no network"),
-]
-
-
-@pytest.mark.parametrize("error", HUB_ERRORS, ids=lambda error: type(error).__name__)
-def test_repositories_that_cannot_be_read(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most often a mistyped folder: the message says what was expected, what came and what to do."""
-
-    def fail(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(sources, "snapshot_download", fail)
-    monkeypatch.setattr(sources, "hf_hub_download", fail)
-    message = (
-        r"core_mask='out/my-cor' at revision 'abc' expected a folder.*there is no such folder.*Check the spelling"
-    )
-    with pytest.raises(InputError, match=message) as caught:
-        sources.load_core_mask("out/my-cor", "abc")
-    assert caught.value.__cause__ is error
-    if not isinstance(error, EntryNotFoundError):
-        with pytest.raises(InputError, match="adapter='me/adapter' expected a folder"):
-            sources.saved_core_mask("me/adapter", None, {"digest": "x"}, {})
-
-
 def test_a_mistyped_folder_in_a_config(llama: Any) -> None:
-    """The same through PEFT, with the real download."""
-    with pytest.raises(InputError, match="core_mask='out/my-cor' expected a folder with a core mask"):
+    """It looks like a repository, so that the message says both; nothing is asked while offline."""
+    with pytest.raises(
+        HubError, match=r"There is no folder 'out/my-cor' .* taken for a Hub repository.*not in the cache"
+    ):
         get_peft_model(llama, CoreRegionConfig(core_mask="out/my-cor"))
 
 
-def test_an_adapters_mask_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mask of an adapter on the Hub comes with the options that its config was loaded with."""
-    asked: list[tuple[Any, ...]] = []
-
-    def download(repo_id: str, name: str, *, subfolder: str | None, revision: str) -> str:
-        asked.append((repo_id, name, subfolder, revision))
-        return str(folder / name)
-
-    monkeypatch.setattr(sources, "hf_hub_download", download)
+def test_an_adapter_without_mask_files_keeps_its_description(folder: Path, tmp_path: Path) -> None:
+    """The bits are in the adapter's weights, so nothing is lost; also of a repository that is not in the cache."""
     description = sources.describe(CoreMask.from_pretrained(folder))
-    found = sources.saved_core_mask("me/adapter", None, description, {"revision": "abc"})
-    assert isinstance(found, CoreMask)
-    assert [(row[0], row[3]) for row in asked] == [("me/adapter", "abc")] * 2
-
-
-def test_an_adapter_without_mask_files_keeps_its_description(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On the Hub or in a folder: the bits are in the adapter's weights, so nothing is lost."""
-
-    def download(*_: Any, **__: Any) -> str:
-        raise EntryNotFoundError("no such file")
-
-    monkeypatch.setattr(sources, "hf_hub_download", download)
-    description = sources.describe(CoreMask.from_pretrained(folder))
-    assert sources.saved_core_mask("me/adapter", None, description, {}) is description
     assert sources.saved_core_mask(str(tmp_path), None, description, {}) is description
+    assert sources.saved_core_mask("me/adapter", None, description, {}) is description
 
 
 @pytest.mark.parametrize("method, which", [("magnitude", "top"), ("random", "random")])
@@ -167,3 +94,16 @@ def test_renamed_parameters_are_found(llama: Any, make_mask: Any) -> None:
     assert sources.in_todays_names(mask, llama) is mask
     llama._checkpoint_conversion_mapping = {"^layers": "somewhere.layers"}
     assert sources.in_todays_names(old, llama) is old
+
+
+def test_no_path_of_the_machine_is_saved(llama: Any, tmp_path: Path) -> None:
+    """Adapters are pushed as they are saved; a folder's name is enough, and repositories stay as they are."""
+    mask = CoreMask({"w": torch.tensor([True])}, provenance=Provenance(base_model=str(tmp_path / "secret" / "base")))
+    config = CoreRegionConfig(core_mask=mask, task_type="CAUSAL_LM")
+    config.save_pretrained(str(tmp_path / "adapter"))
+    for path in (tmp_path / "adapter").iterdir():
+        assert b"secret" not in path.read_bytes(), path.name
+    saved = CoreMask.from_pretrained(tmp_path / "adapter")
+    assert (saved, saved.provenance.base_model) == (mask, "base")
+    on_the_hub = mask.with_provenance(Provenance(base_model="me/base"))
+    assert sources.without_paths(on_the_hub) is on_the_hub

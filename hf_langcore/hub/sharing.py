@@ -1,0 +1,196 @@
+"""Core masks on the Hub: what `CoreMask.push_to_hub` and `CoreMask.from_pretrained` do."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import CommitInfo, constants
+
+from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, HubError, HubNotFoundError, InputError
+from hf_langcore.hub.access import Token, hub_errors
+from hf_langcore.hub.card import mask_card
+from hf_langcore.hub.card_data import license_of_base
+from hf_langcore.hub.commits import Content, Head, commit
+from hf_langcore.hub.fetch import Repository, commit_of_path, is_repository_id
+from hf_langcore.hub.pinning import pinned
+from hf_langcore.hub.placement import require_right_place
+from hf_langcore.hub.records import RESULTS_FILE, EvalResults
+from hf_langcore.hub.results import CARD_FILE, gathered, merged_at, read_card, require_no_secret
+from hf_langcore.masks import CoreMask
+from hf_langcore.masks.origin import HubOrigin
+from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE, largest_arrays, read_config
+
+T = TypeVar("T")
+
+_CONFIG_LIMIT = 256 << 20
+_OTHERS = {"config.json": "a model", "adapter_config.json": "an adapter"}
+
+logger = logging.getLogger(__name__)
+
+
+def open_mask(asked: Repository, load: Callable[[Path], T]) -> tuple[T, HubOrigin | None]:
+    """Read a mask from a folder or a repository.
+
+    Args:
+        asked: Folder or repository.
+        load: Reads and checks the two files in a folder.
+
+    Returns:
+        What `load` returned, and the repository and commit that it came from.
+
+    Raises:
+        ConfigurationError: A revision of a folder.
+        InputError: There is no mask.
+        CoreMaskFormatError: The mask is damaged, on the Hub too.
+        HubError: The repository cannot be read.
+    """
+    if not is_repository_id(asked.repo_id):
+        if asked.revision is not None:
+            raise ConfigurationError(
+                f"revision={asked.revision!r} needs a Hub repository, but {asked.repo_id!r} is a folder, which has no "
+                "revisions. Leave the revision out."
+            )
+        return load(Path(asked.repo_id, asked.subfolder or "")), None
+    try:
+        folder, origin = _fetched(asked)
+    except HubError as error:
+        if error.status is not None and not isinstance(error, HubNotFoundError):
+            raise  # there is such a repository
+        problem = type(error)(
+            f"There is no folder {asked.repo_id!r} in {str(Path.cwd())!r}, so that it is taken for a Hub repository. {error}",
+            repo_id=error.repo_id,
+            status=error.status,
+        )
+        raise problem from error.__cause__
+    try:
+        return load(folder), origin
+    except CoreMaskFormatError:
+        if asked.force_download or asked.local_files_only or constants.HF_HUB_OFFLINE:
+            raise
+    # huggingface_hub does not compare downloads with their sha256, so that only the copy here may be damaged.
+    logger.warning("The core mask of %s in the cache is damaged; it is downloaded once more.", origin)
+    folder, origin = _fetched(replace(asked, revision=origin.revision, force_download=True))
+    return load(folder), origin
+
+
+def push_mask(
+    core_mask: CoreMask,
+    repo_id: str,
+    *,
+    base_model: str | None,
+    base_revision: str | None,
+    results: Any,
+    license: str | None,  # noqa: A002 the card's word
+    datasets: Sequence[str],
+    commit_message: str | None,
+    commit_description: str | None,
+    private: bool | None,
+    revision: str | None,
+    create_pr: bool,
+    parent_commit: str | None,
+    token: Token,
+) -> tuple[CommitInfo, HubOrigin]:
+    """Upload a mask; see `CoreMask.push_to_hub`.
+
+    Returns:
+        The commit, and where the mask lies now.
+    """
+    provenance = pinned(core_mask.provenance, base_model=base_model, base_revision=base_revision, token=token)
+    shared = core_mask.with_provenance(provenance)
+    given = None if results is None else gathered(results, core_mask=shared)
+    if given is not None:
+        require_right_place(given, repo_id, base_models=[str(provenance.base_model)], token=token)
+    base = license_of_base(shared, token=token)
+    places: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        with hub_errors("write the files for", repo_id, token=token):
+            shared.save_pretrained(folder)
+
+        def files(head: Head) -> Mapping[str, Content]:
+            places.append(head.repo_id)
+            known = merged_at(head, given)
+            card = _card(shared, head, results=known, license=license, datasets=datasets, base_license=base)
+            contents: dict[str, Content] = {CARD_FILE: card.encode()}
+            if known is not None:
+                contents[RESULTS_FILE] = known.to_json().encode()
+            for name in (MASK_FILE, CONFIG_FILE):
+                contents[name] = Path(folder, name)
+            require_no_secret(contents, token=token)
+            return contents
+
+        pushed = commit(
+            repo_id,
+            files,
+            message=commit_message or f"Core mask: {provenance.summary()}",
+            description=commit_description,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=parent_commit,
+            token=token,
+        )
+    return pushed, HubOrigin(places[-1], pushed.oid)
+
+
+def _card(
+    core_mask: CoreMask,
+    head: Head,
+    *,
+    results: EvalResults | None,
+    license: str | None,  # noqa: A002
+    datasets: Sequence[str],
+    base_license: Mapping[str, str],
+) -> str:
+    """The repository's card, with our part and our metadata renewed."""
+    _require_for_masks(head, core_mask)
+    return mask_card(
+        core_mask,
+        repo_id=head.repo_id,
+        results=results,
+        license=license,
+        datasets=datasets,
+        base_license=base_license,
+        previous=read_card(head),
+    )
+
+
+def _require_for_masks(head: Head, core_mask: CoreMask) -> None:
+    """Refuse repositories whose card and mask belong to something else."""
+    base = core_mask.provenance.base_model or ""
+    holds = next((what for name, what in _OTHERS.items() if name in head.files), None)
+    if head.repo_id.lower() == base.lower():
+        holds = "the base model"
+    if holds is not None:
+        raise InputError(
+            f"{head.repo_id!r} holds {holds}, whose card and files a mask would replace. Push the mask to a repository of its "
+            f"own, such as '{head.repo_id}-core-mask'."
+        )
+
+
+def _fetched(asked: Repository) -> tuple[Path, HubOrigin]:
+    """The folder in the cache with both files of one commit."""
+    try:
+        config = asked.fetch(CONFIG_FILE, limit=_CONFIG_LIMIT, doing="load")
+    except HubNotFoundError as error:
+        if error.__cause__ is not None and "Entry" in type(error.__cause__).__name__:
+            raise HubNotFoundError(
+                f"{asked.repo_id!r} holds no core mask: it has no {CONFIG_FILE}"
+                f"{f' in {asked.subfolder!r}' if asked.subfolder else ''}. Name a repository with one; "
+                "`langcore pull --base OWNER/MODEL` lists them.",
+                repo_id=asked.repo_id,
+                status=error.status,
+            ) from error
+        raise
+    commit = commit_of_path(config)
+    if commit is None:
+        raise HubError(f"{config} lies in no snapshot of the cache. Name another cache_dir.", repo_id=asked.repo_id)
+    # From here on the commit, so that a push in between does not mix two masks.
+    arrays = replace(asked, revision=commit).fetch(
+        MASK_FILE, limit=largest_arrays(read_config(config.parent)), doing="load"
+    )
+    return arrays.parent, HubOrigin(asked.repo_id, commit)
