@@ -1,0 +1,8 @@
+"""Lets the modules of this folder import each other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
