@@ -10,6 +10,7 @@ LangCoreError
 ├── NonFiniteError (ArithmeticError)    NaN or infinity came up where a number was needed
 ├── ModelChangedError (RuntimeError)    the model changed under an open edit or a freeze
 ├── ArtifactExistsError (FileExistsError)  an output would overwrite something
+├── WriteError (OSError)                a file cannot be written: disk full, no right to
 ├── HubError (OSError)                  the Hub refused, failed or could not be reached
 │   ├── HubAccessError                  not logged in, not allowed, or a gated repository
 │   ├── HubNotFoundError                no such repository, revision or file
@@ -72,6 +73,10 @@ class ModelChangedError(LangCoreError, RuntimeError):
 
 class ArtifactExistsError(LangCoreError, FileExistsError):
     """Writing would overwrite an existing artifact."""
+
+
+class WriteError(LangCoreError, OSError):
+    """A file could not be written; what was there before is still there."""
 
 
 class HubError(LangCoreError, OSError):

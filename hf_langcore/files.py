@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,16 +15,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hf_langcore.errors import ArtifactExistsError
+from hf_langcore.errors import ArtifactExistsError, LangCoreError, WriteError
 
 _READ_SIZE = 1 << 20
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your share of the disk is full",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "you may not write there",
+    errno.EPERM: "you may not write there",
+}
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it onto `path` in one step.
 
     The content is flushed to disk before the rename, so that the name never points to an unwritten file.
+
+    Raises:
+        WriteError: The disk is full, or the place may not be written to.
     """
+    try:
+        _replace_file(path, write)
+    except OSError as error:
+        if error.errno not in _REASONS or isinstance(error, LangCoreError):
+            raise
+        raise WriteError(
+            f"Cannot write {str(path)!r}: {_REASONS[error.errno]}. What was there before is still there; free some space, or name "
+            "another place."
+        ) from error
+
+
+def _replace_file(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)

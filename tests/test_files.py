@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hf_langcore.errors import WriteError
 from hf_langcore.files import replace_file, replace_json, replace_text, sha256_of
 
 
@@ -107,3 +109,26 @@ def test_sha256_of_files(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
+def test_what_cannot_be_written_is_said(tmp_path: Path, code: int) -> None:
+    """With the place, the reason and a way out; the old content stays."""
+    path = tmp_path / "x.txt"
+    replace_text(path, "old")
+
+    def fail(_: Path) -> None:
+        raise OSError(code, "no")
+
+    with pytest.raises(WriteError, match=r"Cannot write .*x\.txt.*still there; free some space"):
+        replace_file(path, fail)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_other_errors_of_the_system_stay(tmp_path: Path) -> None:
+    def fail(_: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "no")
+
+    with pytest.raises(FileNotFoundError):
+        replace_file(tmp_path / "x.txt", fail)

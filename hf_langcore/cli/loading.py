@@ -102,6 +102,15 @@ def load_model(name: str, *, dtype: str, device: str | None, revision: str | Non
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
+def pinned_revision(name: str, core_mask: Any) -> str | None:
+    """The commit of a model that a mask was found on, where it was found on this repository.
+
+    Newer commits may differ in no more than a card, but only this one is known to have the mask's weights.
+    """
+    source = core_mask.provenance
+    return source.base_revision if source.base_model == name else None
+
+
 def load_corpora(data: str, languages: str | None, *, start: int = 0) -> dict[str, Any]:
     """Language -> texts, from a folder or from the mini corpus.
 

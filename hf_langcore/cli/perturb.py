@@ -52,7 +52,9 @@ def perturb(
 
     mask = CoreMask.from_pretrained(core_mask, revision=core_mask_revision)
     corpora = loading.load_corpora(data, languages, start=loading.MINI_SENTENCES)
-    lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
+    lm, tokenizer = loading.load_model(
+        model, dtype=dtype, device=device, revision=revision or loading.pinned_revision(model, mask)
+    )
     from hf_langcore.evaluation import prepare_scoring
     from hf_langcore.recipes.regions import compare_regions
 

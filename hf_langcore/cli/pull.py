@@ -43,6 +43,8 @@ def pull(
     """
     if (repo_id is None) == (base is None):
         raise typer.BadParameter("name a repository, or a model with --base; one of the two", param_hint="REPO_ID")
+    if repo_id is not None and "@" in repo_id:
+        raise typer.BadParameter("has no '@': name a branch, tag or commit with --revision", param_hint="REPO_ID")
     if base is None and choose is not None:
         raise typer.BadParameter("belongs to --base", param_hint="--choose")
     if base is not None:

@@ -121,8 +121,8 @@ def _merge(
     core_from = core_from or core_mask.provenance.base_model
     if core_from is None or complement_from is None:
         raise ConfigurationError(
-            f"mergekit needs two models: complement_from={complement_from!r} and core_from={core_from!r}, which the mask "
-            "does not know. Name folders or Hub ids."
+            f"mergekit needs two models, folders or Hub ids: complement_from is {complement_from!r}, core_from is {core_from!r} (if "
+            "it is not given, the model that the mask was found on). Name what is None."
         )
     chosen = dominated(core_mask, {name: [name] for name in core_mask}, threshold)
     _warn(

@@ -91,7 +91,7 @@ def _chosen(by_language: dict[str, Layers], language: str | int | None, source: 
         else " Name them with languages=[...], in the order of the file, to choose one by its code."
     )
     raise InputError(
-        f"There is no language {language!r} in {source!r}: it holds {len(names)}, {', '.join(names)}.{hint}"
+        f"There is no language {language!r} in {source!r}: it holds {len(names)} languages: {', '.join(names)}.{hint}"
     )
 
 

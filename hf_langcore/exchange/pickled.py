@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +49,10 @@ def read_pickle(data: bytes | bytearray, path: Path, storage_of: StorageOf) -> A
     """
     machine = _Machine(path, storage_of)
     try:
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-            machine.run(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in damaged texts
+            for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+                machine.run(opcode.name, argument)
         return machine.stack.pop()
     except CoreMaskFormatError:
         raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 
 import torch
 
@@ -53,7 +55,13 @@ def shira_planes(artifact: Artifact, parameters: Parameters) -> tuple[dict[str, 
         _require_new(weight.name, planes, artifact.name)
         planes[weight.name] = PackedBits.from_bool(torch.ones(weight.shape, dtype=torch.bool))
     base = artifact.config.get("base_model_name_or_path")
-    return planes, f"shira adapter's trained weights{f' of {base[:200]}' if isinstance(base, str) and base else ''}"
+    return planes, f"shira adapter's trained weights{f' of {_public(base)}' if isinstance(base, str) and base else ''}"
+
+
+def _public(name: str) -> str:
+    """A repository as it is; of a folder of somebody's machine only the last part."""
+    shown = name if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) else PurePath(name.replace("\\", "/")).name
+    return shown[:200]
 
 
 def _layer(name: str) -> str:

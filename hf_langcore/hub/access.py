@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors_module
 from huggingface_hub.errors import (
     CacheNotFound,
@@ -38,14 +37,13 @@ from hf_langcore.errors import (
     InputError,
     LangCoreError,
 )
+from hf_langcore.hub.redaction import Token, redacted
 
 LIBRARY = "hf_langcore"
 
 HTTPError: type[Exception] = hub_errors_module.HTTPError  # type: ignore[attr-defined]  # of the HTTP library that it uses
 
 T = TypeVar("T")
-Token = bool | str | None
-"""As everywhere in huggingface_hub: a token, True for the stored one, False for none, None for the stored one if there is."""
 
 _FAILURES = (
     HfHubHTTPError,
@@ -64,10 +62,8 @@ logger = logging.getLogger(__name__)
 _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _PRECONDITION, _TOO_MANY = 401, 403, 404, 409, 412, 429
 _ATTEMPTS = 5
+_PUSH = "Cannot push"
 _LONGEST = 300.0  # seconds; who is asked to wait longer gets the error instead of a process that seems to hang
-_TOKENS = re.compile(r"\bhf_[A-Za-z0-9]{20,}|(?<=Bearer )[^\s'\"]+|(?<=://)[^/\s@:]+:[^/\s@]+(?=@)")
-_SIGNATURES = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*(?:Signature|token|X-Amz)[^\s'\"]*", re.IGNORECASE)
-_HIDDEN = "<hidden>"
 
 
 def hub_api(token: Token = None) -> HfApi:
@@ -142,19 +138,22 @@ def is_transient(error: BaseException) -> bool:
     return is_short or isinstance(cause, (HTTPError, ConnectionError, TimeoutError))
 
 
-def patiently(action: Callable[[], T], *, may_repeat: Callable[[BaseException], bool] = lambda _: True) -> T:
-    """Do something, again after a while where the Hub is busy or the connection broke, at most five times.
+def patiently(
+    action: Callable[[], T], *, attempts: int = _ATTEMPTS, may_repeat: Callable[[BaseException], bool] = lambda _: True
+) -> T:
+    """Do something, again after a while where the Hub is busy or the connection broke, a few times.
 
     Args:
         action: What to do; has to be safe to repeat.
+        attempts: How often at most; 1 for what huggingface_hub repeats itself.
         may_repeat: Asked about a transient error; False raises it.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         try:
             return action()
         except _FAILURES as error:
             pause = seconds_to_wait(error, attempt)
-            is_last = attempt + 1 == _ATTEMPTS or pause > _LONGEST
+            is_last = attempt + 1 == attempts or pause > _LONGEST
             if is_last or not is_transient(error) or not may_repeat(error):
                 raise
             logger.warning("The Hub could not answer (%s); trying again in %g s.", _cause_in_words(error), pause)
@@ -178,19 +177,6 @@ def status_of(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def redacted(text: str, token: Token = None) -> str:
-    """`text` without tokens, passwords in addresses and signatures of download links."""
-    for secret in _secrets(token):
-        text = text.replace(secret, _HIDDEN)
-    return _SIGNATURES.sub(rf"\1?{_HIDDEN}", _TOKENS.sub(_HIDDEN, text))
-
-
-def _secrets(token: Token) -> list[str]:
-    known = (token if isinstance(token, str) else None, os.environ.get("HF_TOKEN"), get_token())
-    # A short one would blot out ordinary words.
-    return sorted({secret for secret in known if secret and len(secret) >= len("hf_0123")}, key=len, reverse=True)
-
-
 def _is_telling(error: BaseException, token: Token) -> bool:
     seen: BaseException | None = error
     while seen is not None:
@@ -203,7 +189,7 @@ def _is_telling(error: BaseException, token: Token) -> bool:
 def _translated(error: Exception, failed: str, repo_id: str, token: Token) -> HubError:
     error = _cause(error)
     status = status_of(error)
-    kind, advice = _kind(error, status)
+    kind, advice = _kind(error, status, is_push=failed.startswith(_PUSH))
     pause = seconds_to_wait(error, 0)
     if status == _TOO_MANY and pause > 1:
         advice = f"{advice} It asks for {pause:g} seconds of patience."
@@ -225,10 +211,12 @@ def _cause_in_words(error: BaseException) -> str:
     return f"status {status}" if status is not None else type(_cause(error)).__name__
 
 
-def _kind(error: Exception, status: int | None) -> tuple[type[HubError], str]:  # noqa: PLR0911 a table
+def _kind(error: Exception, status: int | None, *, is_push: bool) -> tuple[type[HubError], str]:  # noqa: C901, PLR0911 a table
     if isinstance(error, LocalTokenNotFoundError):
         return HubAccessError, "Log in with `hf auth login`, set HF_TOKEN, or pass token=."
-    if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
+    if isinstance(error, OfflineModeIsEnabled):
+        return HubError, "Offline mode is on (HF_HUB_OFFLINE): only what is in the cache can be read. Unset it to reach the Hub."
+    if isinstance(error, LocalEntryNotFoundError):
         return HubError, (
             "It is not in the cache, and the Hub could not be asked. Check the connection, and HF_HUB_OFFLINE and "
             "HF_ENDPOINT; once downloaded it can be read offline."
@@ -245,13 +233,16 @@ def _kind(error: Exception, status: int | None) -> tuple[type[HubError], str]:  
     if isinstance(error, EntryNotFoundError):
         return HubNotFoundError, "The repository has no such file: is it a repository of this kind?"
     if status == _UNAUTHORIZED and not _names_no_repository(error):
-        return HubAccessError, "The token is not valid: log in again with `hf auth login`, or pass another token=."
+        return (
+            HubAccessError,
+            "Nobody is logged in, or the token is not valid: use `hf auth login`, HF_TOKEN or token=.",
+        )
     if isinstance(error, RepositoryNotFoundError) or status == _NOT_FOUND:
         return HubNotFoundError, (
             "Check the spelling. If it is private, log in with `hf auth login` or pass token= of an account that may see it."
         )
     if status is not None:
-        return _kind_of_status(status)
+        return _kind_of_status(status, is_push=is_push)
     return HubError, _advice_of_system(error)
 
 
@@ -260,7 +251,9 @@ def _names_no_repository(error: Exception) -> bool:
     return isinstance(error, RepositoryNotFoundError)
 
 
-def _kind_of_status(status: int) -> tuple[type[HubError], str]:
+def _kind_of_status(status: int, *, is_push: bool) -> tuple[type[HubError], str]:
+    if status == _FORBIDDEN and not is_push:
+        return HubAccessError, "This account or token may not read it: log in as another one, or ask its owner."
     if status == _FORBIDDEN:
         return HubAccessError, (
             "The token may not do that: it has to have the right to write, and its account the right to this repository. "

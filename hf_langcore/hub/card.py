@@ -71,6 +71,7 @@ def mask_card(
     card = ModelCard.from_template(
         ModelCardData(library_name=merged["library_name"]),
         template_str=_template(),
+        kind="Control mask" if _is_random(core_mask.provenance) else "Core mask",
         name=base.split("/")[-1] if base else "a language model",
         base=model_link(base, revision, otherwise="a model that is not on the Hub"),
         how_it_was_found=card_facts.how_it_was_found(core_mask),
@@ -89,6 +90,11 @@ def mask_card(
     )
     section = re.sub(r"\n{3,}", "\n\n", card.text).strip()
     return join_card(merged, MARKS.put(section, into=written))
+
+
+def _is_random(provenance: Provenance) -> bool:
+    drawn = "random" in {provenance.method, provenance.which}
+    return drawn or (provenance.operation is not None and "random of equal size" in provenance.operation)
 
 
 def _template() -> str:

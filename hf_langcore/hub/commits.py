@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from hf_langcore.errors import HubConflictError, HubError
-from hf_langcore.hub.access import Token, hub_api, hub_errors, patiently, status_of
+from hf_langcore.errors import HubConflictError, HubError, InputError
+from hf_langcore.hub.access import hub_api, hub_errors, patiently, status_of
+from hf_langcore.hub.redaction import Token
 
 Content = bytes | Path
 
@@ -114,6 +116,11 @@ def commit(
         InputError: `repo_id` or `token` cannot be one.
     """
     api = hub_api(token)
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise InputError(
+            f"revision={revision!r} is a commit, and nothing can be pushed to one. Name a branch; parent_commit= is the commit that "
+            "it has to be at."
+        )
     with hub_errors("push to", repo_id, revision=revision, token=token):
         repo_id = _existing(api, repo_id, private=private, revision=revision, create_pr=create_pr)
     for attempt in range(_REBUILDS):
@@ -137,6 +144,14 @@ def commit(
         except HubConflictError:
             if parent_commit is not None or attempt + 1 == _REBUILDS:
                 raise
+        except HubError as error:
+            if not create_pr or error.status is not None:
+                raise
+            raise HubError(
+                f"{error} The pull request may have been opened all the same: look at the discussions of {repo_id!r} before you "
+                "try again.",
+                repo_id=repo_id,
+            ) from error
     raise AssertionError  # pragma: no cover the last attempt returns or raises
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 
 from hf_langcore.errors import HubError, InputError
-from hf_langcore.hub.access import Token, hub_api, hub_errors, is_transient, patiently
+from hf_langcore.hub.access import hub_api, hub_errors, is_transient, patiently
+from hf_langcore.hub.redaction import Token
 
 logger = logging.getLogger(__name__)
 

@@ -151,6 +151,8 @@ def _kind(path: Path) -> str:
         return "model"
     if (path / CONFIG_FILE).is_file():
         return "core mask"
+    if not path.exists():
+        raise InputError(f"There is no {str(path)!r}: name a folder or a report (.json). Check the spelling.")
     raise InputError(
         f"{str(path)!r} holds nothing that can be pushed: expected the folder of a core mask ({CONFIG_FILE}), of an adapter "
         f"({_ADAPTER}) or of a model ({_MODEL} and its weights), or a report (.json)."

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any
 
 from hf_langcore.errors import InputError
-from hf_langcore.hub.access import Token, hub_api, hub_errors, patiently
+from hf_langcore.hub.access import hub_api, hub_errors, patiently
+from hf_langcore.hub.redaction import Token
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
@@ -89,7 +90,8 @@ def list_core_masks(
         raise InputError(f"base_model names a repository on the Hub, 'owner/name', got {base_model!r}.")
     with hub_errors("list the core masks of", base_model, token=token):
         found = patiently(
-            lambda: list(
+            attempts=1,
+            action=lambda: list(
                 islice(
                     hub_api(token).list_models(
                         filter=[TAG, f"base_model:{base_model}"],
@@ -101,7 +103,7 @@ def list_core_masks(
                     ),
                     limit,
                 )
-            )
+            ),
         )
     return [_listing(info, base_model) for info in found]
 

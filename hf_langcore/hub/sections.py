@@ -20,7 +20,6 @@ CARD_FILE = "README.md"
 MARKS = Marks("core-region")
 
 _TAG = "core-region"
-_MASK_TAG = "core-mask"
 HERE = "path/to/this/model"
 """Stands in a snippet for a repository that is not known yet."""
 _BASE = "path/to/the/base/model"
@@ -91,7 +90,7 @@ class CardSection:
     text: str
     base: Base
     library_name: str
-    tags: tuple[str, ...] = (_TAG, _MASK_TAG)
+    tags: tuple[str, ...] = (_TAG,)
     is_chat: bool = True
 
 
@@ -166,8 +165,7 @@ model = {auto_class}.from_pretrained("{repo_id or HERE}")
     facts = "" if core_mask is None else f"\n{_facts(core_mask, base, beside='not on the Hub')}\n"
     kept = f"In full fine-tuning of {base.link} {', and '.join(parts)}."
     text = f"## What was protected\n\n{kept}\n{facts}\nIt loads like any other model:\n\n{code}\n"
-    tags = (_TAG, _MASK_TAG) if core_mask is not None else (_TAG,)
-    return CardSection(text, base, "transformers", tags)
+    return CardSection(text, base, "transformers")
 
 
 def complete_card(folder: str | Path, section: CardSection, *, repo_id: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from huggingface_hub import CommitInfo, constants
 
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, HubError, HubNotFoundError, InputError
-from hf_langcore.hub.access import Token, hub_errors
+from hf_langcore.hub.access import hub_errors
 from hf_langcore.hub.card import mask_card
 from hf_langcore.hub.card_data import license_of_base
 from hf_langcore.hub.commits import Content, Head, commit
@@ -20,6 +20,7 @@ from hf_langcore.hub.fetch import Repository, commit_of_path, is_repository_id
 from hf_langcore.hub.pinning import pinned
 from hf_langcore.hub.placement import require_right_place
 from hf_langcore.hub.records import RESULTS_FILE, EvalResults
+from hf_langcore.hub.redaction import Token
 from hf_langcore.hub.results import CARD_FILE, gathered, merged_at, read_card, require_no_secret
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.origin import HubOrigin
@@ -57,6 +58,22 @@ def open_mask(asked: Repository, load: Callable[[Path], T]) -> tuple[T, HubOrigi
             )
         return load(Path(asked.repo_id, asked.subfolder or "")), None
     try:
+        return _opened(asked, load)
+    except CoreMaskFormatError as error:
+        if asked.local_files_only or constants.HF_HUB_OFFLINE:
+            raise CoreMaskFormatError(f"{error} Online, force_download=True fetches it anew.") from error
+    # huggingface_hub does not compare downloads with their sha256, so that only the copy here may be damaged.
+    logger.warning("The core mask of %s in the cache is damaged; it is downloaded once more.", asked.repo_id)
+    try:
+        return _opened(replace(asked, force_download=True), load)
+    except CoreMaskFormatError as error:
+        raise CoreMaskFormatError(
+            f"The core mask of {asked.repo_id!r} is damaged on the Hub, too: {error} Name another revision=, or tell its author."
+        ) from error
+
+
+def _opened(asked: Repository, load: Callable[[Path], T]) -> tuple[T, HubOrigin]:
+    try:
         folder, origin = _fetched(asked)
     except HubError as error:
         if error.status is not None and not isinstance(error, HubNotFoundError):
@@ -67,14 +84,6 @@ def open_mask(asked: Repository, load: Callable[[Path], T]) -> tuple[T, HubOrigi
             status=error.status,
         )
         raise problem from error.__cause__
-    try:
-        return load(folder), origin
-    except CoreMaskFormatError:
-        if asked.force_download or asked.local_files_only or constants.HF_HUB_OFFLINE:
-            raise
-    # huggingface_hub does not compare downloads with their sha256, so that only the copy here may be damaged.
-    logger.warning("The core mask of %s in the cache is damaged; it is downloaded once more.", origin)
-    folder, origin = _fetched(replace(asked, revision=origin.revision, force_download=True))
     return load(folder), origin
 
 

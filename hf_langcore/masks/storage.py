@@ -121,7 +121,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise InputError(
-            f"There is no core mask in {str(folder)!r}: expected a folder with {CONFIG_FILE} and {MASK_FILE}, as "
+            f"There is no core mask in {str(folder)!r}{'' if folder.exists() else ', which does not exist'}: expected a folder with {CONFIG_FILE} and {MASK_FILE}, as "
             "written by CoreMask.save_pretrained or `langcore find`."
         )
     config = parse(path)

@@ -47,7 +47,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(exporting, "write_boolean_file", fail)
     (tmp_path / "f").write_text("old")
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="the disk is full"):
         export_core_mask(MASK, tmp_path / "f", format="tensors", overwrite=True)
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("f", "old")]
 
@@ -67,8 +67,8 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         ({"format": "tensors", "threshold": 0.5}, ConfigurationError, "takes no options, got threshold"),
         ({"format": "quantizer", "core_from": "x"}, ConfigurationError, "takes model, threshold, got core_from"),
         ({"format": "mergekit", "model": torch.nn.Linear(1, 1)}, ConfigurationError, "got model"),
-        ({"format": "mergekit", "core_from": "x"}, ConfigurationError, "complement_from=None"),
-        ({"format": "mergekit", "complement_from": "x"}, ConfigurationError, "core_from=None"),
+        ({"format": "mergekit", "core_from": "x"}, ConfigurationError, "complement_from is None"),
+        ({"format": "mergekit", "complement_from": "x"}, ConfigurationError, "core_from is None"),
         ({"format": "quantizer", "threshold": 0}, InputError, "larger than 0"),
         ({"format": "mergekit", "core_from": "x", "complement_from": "y", "threshold": 2}, InputError, "at most 1"),
         ({"format": "quantizer", "model": torch.nn.Linear(1, 1)}, CoreMaskMismatchError, "another architecture"),

@@ -153,7 +153,7 @@ def test_contents_that_cannot_be(content: Any, reason: str, saved: Save, llama: 
 def test_wrong_options(saved: Save, llama: Any) -> None:
     path = saved(tensors(LANGUAGES))
     for language in ("zh", 3, -1, True):
-        with pytest.raises(InputError, match=r"holds 3, 0, 1, 2\. Name them with languages"):
+        with pytest.raises(InputError, match=r"holds 3 languages: 0, 1, 2\. Name them with languages"):
             import_core_mask(path, llama, language=language)
     with pytest.raises(InputError, match="holds 3 languages, and languages= names 1"):
         import_core_mask(path, llama, languages=["en"])

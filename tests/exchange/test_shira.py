@@ -50,6 +50,15 @@ def test_what_peft_writes(adapter: tuple[Path, Any]) -> None:
         assert torch.equal(mask[f"{name}.weight"], layer.get_delta_weight("default").to_dense().bool())
     assert mask.density("lm_head.weight") == 1
     assert str(mask.provenance.operation).startswith("imported shira adapter's trained weights")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for base, shown in (
+        ("me/base", "of me/base,"),
+        ("/home/me/models/base", "of base,"),
+        ("C:\\me\\base", "of base,"),
+    ):
+        (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+        assert shown in str(import_core_mask(folder, wrapped).provenance.operation)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     bare = wrapped.unload()
     assert import_core_mask(folder, bare, format="shira") == mask
     assert import_core_mask(folder / "adapter_model.safetensors", bare) == mask

@@ -55,9 +55,9 @@ def local(cause: Exception) -> LocalEntryNotFoundError:
 
 
 CASES = [
-    (http_error(401), HubAccessError, "log in again"),
+    (http_error(401), HubAccessError, "Nobody is logged in, or the token is not valid"),
     (http_error(401, RepositoryNotFoundError), HubNotFoundError, "Check the spelling"),
-    (http_error(403), HubAccessError, "right to write"),
+    (http_error(403), HubAccessError, "create_pr=True"),
     (http_error(403, GatedRepoError), HubAccessError, "gated: ask for access"),
     (http_error(403, DisabledRepoError), HubAccessError, "disabled"),
     (http_error(404), HubNotFoundError, "Check the spelling"),

@@ -185,4 +185,5 @@ def test_the_hub_finds_nothing_wrong(mask: CoreMask, online: Any) -> None:
 def test_our_part_is_marked(mask: CoreMask) -> None:
     part = MARKS.of(mask_card(mask, repo_id="me/mask"))
     assert part is not None
-    assert part.startswith("# Core mask")
+    assert part.startswith("<!-- This part")
+    assert "\n# Core mask of " in part

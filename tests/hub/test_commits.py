@@ -152,7 +152,7 @@ def test_no_second_pull_request(online: Any) -> None:
     """The answer was lost, so that nobody knows whether it was opened."""
     online.hub.create("other/core", files={"README.md": "theirs"})
     online.hub.fault("lose", method="POST", path="/commit/")
-    with pytest.raises(HubError, match="connection broke"):
+    with pytest.raises(HubError, match=r"connection broke.* look at the discussions of 'other/core' before you try"):
         commit("other/core", constant, message="x", create_pr=True)
     assert len(online.hub.log("POST", "/commit/")) == 1
 
@@ -206,3 +206,12 @@ def test_a_card_that_the_hub_refuses(online: Any) -> None:
     with pytest.raises(HubError, match=r"(?i)metadata|license|yaml"):
         commit(repo, lambda _: {**FILES, "README.md": b"---\nlicense: [1, 2\n---\n"}, message="x")
     assert online.hub.files(repo) == {}
+
+
+def test_nothing_is_pushed_to_a_commit(online: Any) -> None:
+    """A branch of that name would stand before the commit from then on."""
+    repo = f"{online.hub.user}/core"
+    sha = online.hub.create(repo, files={"a.txt": "1"})
+    with pytest.raises(InputError, match="nothing can be pushed to one"):
+        commit(repo, constant, message="x", revision=sha)
+    assert online.hub.files(repo) == {"a.txt": b"1"}

@@ -52,6 +52,14 @@ def test_an_author_and_a_limit(online: Any) -> None:
     assert list_core_masks("org/nothing") == []
 
 
+def test_a_dead_hub_is_asked_by_huggingface_hub_alone(online: Any) -> None:
+    """It tries several times itself; ours on top would be many minutes."""
+    online.hub.fault("status", status=503, times=None)
+    with pytest.raises(HubError, match="try again later"):
+        list_core_masks("org/base")
+    assert len(online.hub.log("GET", "/api/models")) <= 6
+
+
 @pytest.mark.parametrize(
     "facts", ["core_mask: 5", "core_mask: [1]", "core_mask:\n  method: 3\n  fraction: x\n  digest: {}", "core_mask:"]
 )

@@ -53,7 +53,7 @@ def test_the_section_of_an_adapter(mask: CoreMask) -> None:
     assert code.startswith("import hf_langcore ")
     assert f'from_pretrained("{BASE}", revision="{BASE_SHA}")' in code
     assert 'PeftModel.from_pretrained(base, "me/adapter")' in code
-    assert card.data.to_dict() == {"library_name": "peft", "base_model": BASE, "tags": ["core-region", "core-mask"]}
+    assert card.data.to_dict() == {"library_name": "peft", "base_model": BASE, "tags": ["core-region"]}
 
 
 def test_other_adapters(mask: CoreMask) -> None:
@@ -159,10 +159,9 @@ def test_tags_with_folders(mask: CoreMask) -> None:
         f"base_model:adapter:{BASE}",
         "base_model:adapter:me/x",
         "core-region",
-        "core-mask",
     ]
     card = check_card(completed(f"---\ntags: {tags}\n---\n", adapter_section(mask, UNKNOWN)))
-    assert card.data.tags == ["mine", "base_model:adapter:me/x", "core-region", "core-mask"]
+    assert card.data.tags == ["mine", "base_model:adapter:me/x", "core-region"]
 
 
 def test_it_is_renewed_where_it_stands(mask: CoreMask, tmp_path: Path) -> None:

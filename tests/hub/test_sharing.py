@@ -258,7 +258,7 @@ def test_offline_from_the_cache(online: Any, found: CoreMask, repo: str) -> None
     online.offline()
     for options in ({}, {"revision": "main"}, {"revision": done.oid}, {"local_files_only": True}):
         assert CoreMask.from_pretrained(repo, **options) == found
-    with pytest.raises(HubError, match="not in the cache"):
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE\): only what is in the cache"):
         CoreMask.from_pretrained("me/other")
 
 
@@ -293,12 +293,29 @@ def test_a_download_that_was_damaged_is_repeated(online: Any, found: CoreMask, r
     assert CoreMask.from_pretrained(repo) == found
 
 
+@pytest.mark.parametrize("content", [b"{}", b"", b"{", None])
+def test_a_description_that_was_damaged_is_fetched_again(
+    online: Any, found: CoreMask, repo: str, content: bytes | None
+) -> None:
+    """While it was downloaded, or in the cache."""
+    found.push_to_hub(repo)
+    online.hub.fault("corrupt", method="GET", path=CONFIG_FILE, times=1 if content is None else 0)
+    assert CoreMask.from_pretrained(repo) == found
+    if content is not None:
+        next(online.cache.rglob(CONFIG_FILE)).resolve().write_bytes(content)
+        online.offline()
+        with pytest.raises(CoreMaskFormatError, match="force_download=True fetches it anew"):
+            CoreMask.from_pretrained(repo)
+        online.offline(on=False)
+        assert CoreMask.from_pretrained(repo) == found
+
+
 def test_a_mask_that_is_damaged_on_the_hub_is_refused(online: Any, found: CoreMask, repo: str) -> None:
     found.push_to_hub(repo)
     content = bytearray(online.hub.files(repo)[MASK_FILE])
     content[len(content) // 2] ^= 1
     online.hub.commit(repo, {MASK_FILE: bytes(content)})
-    with pytest.raises(CoreMaskFormatError, match="truncated or altered"):
+    with pytest.raises(CoreMaskFormatError, match=r"damaged on the Hub, too: .*truncated or altered"):
         CoreMask.from_pretrained(repo)
 
 

@@ -62,7 +62,7 @@ def pushed(online: Any, mask: CoreMask, tmp_path: Path) -> Callable[..., str]:
         content: str = files["README.md"].decode()
         card = check_card(content, private=tmp_path)
         assert (card.data.library_name, card.data.base_model) == (library, BASE)
-        assert {"core-region", "core-mask"} <= set(card.data.tags)
+        assert {"core-region"} <= set(card.data.tags)
         section = MARKS.of(content)
         assert section is not None
         for words in (

@@ -40,7 +40,7 @@ def test_tags_and_base_of_the_user_stay(llama: Any, make_wrapped: Wrap, tmp_path
     make_wrapped(llama).save_pretrained(str(tmp_path))
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == "me/by-hand"
-    assert {"mine", "core-region", "core-mask"} <= set(card.data.tags)
+    assert {"mine", "core-region"} <= set(card.data.tags)
     assert "Words." in card.text
 
 
