@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check tests results exactness matrix protection bench conformance format clean
+.PHONY: demo test check tests results exactness matrix protection bench conformance security format clean
 
 # Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
@@ -47,6 +47,10 @@ bench: $(INSTALLED)
 conformance: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet parameterized scipy  # what PEFT's tests need besides
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/conformance/peft_suite.py --method both -n 2 --report docs/conformance.md
+
+# The table of docs/security.md: damaged and hostile artifacts of every kind; about six minutes.
+security: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/run.py --count 10000 --write docs/security.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from hf_langcore.architecture import unwrap
 from hf_langcore.errors import InputError
 
 _ALTERED = "_hf_langcore_alterations"
+_ALTERED_CONFIG = "core_region_edits"
 _TRAINED = "_hf_langcore_trained"
 _TRAINED_IN_PLACE = "weights trained in place"
 
@@ -78,35 +80,78 @@ def adapter_layers(model: nn.Module) -> list[Any]:
     ]
 
 
-def note_alteration(model: nn.Module, what: str) -> None:
+def note_alteration(model: nn.Module, what: str, *, core_mask: str | None = None) -> None:
     """Note that a model's weights are not those of its checkpoint any more, so that whoever measures it can say so.
 
-    The note is an attribute of the bare model: copies of the model have it too, as they have its weights.
+    The note is an attribute of the bare model, so that copies of the model have it too, and stands in its config, so that
+    it is saved and loaded with the weights.
 
     Args:
         model: The model, bare or wrapped.
         what: What was done, in a few words: "zero, taylor top 3 % (en de), 1,234 weights".
+        core_mask: Digest of the mask that was edited; None where that is no mask, or a control of one.
     """
-    bare = unwrap(model)
-    bare.__dict__[_ALTERED] = [*bare.__dict__.get(_ALTERED, ()), what]
+    for store, name in _stores(unwrap(model)):
+        store[name] = [*_listed(store.get(name)), {"edit": what, "core_mask": core_mask}]
 
 
 def forget_alteration(model: nn.Module, what: str) -> None:
     """Take back the last such note, because the old values are back."""
-    bare = unwrap(model)
-    noted = list(bare.__dict__.pop(_ALTERED, ()))
-    if what in noted:
-        del noted[len(noted) - 1 - noted[::-1].index(what)]
-    if noted:
-        bare.__dict__[_ALTERED] = noted
+    for store, name in _stores(unwrap(model)):
+        noted = _listed(store.pop(name, None))
+        last = max((place for place, one in enumerate(noted) if _words(one) == what), default=len(noted))
+        noted = noted[:last] + noted[last + 1 :]
+        if noted:
+            store[name] = noted
 
 
 def alterations(model: nn.Module) -> list[str]:
     """What this library has written into a model and not taken back: open edits and those that are kept for good.
 
-    Weights that other code has changed, and an adapter that was merged and unloaded, leave no note.
+    Edits of a model that was saved and loaded are among them. Weights that other code has changed, and an adapter that was
+    merged and unloaded, leave no note.
     """
-    return [what for module in model.modules() for what in module.__dict__.get(_ALTERED, ())]
+    return [_words(one) for one in _noted(model)]
+
+
+def edited_masks(model: nn.Module) -> list[str]:
+    """Digests of the masks that `alterations` are about, each once; dimensions, controls and complements have none."""
+    digests = [one.get("core_mask") for one in _noted(model) if isinstance(one, dict)]
+    return list(dict.fromkeys(digest for digest in digests if isinstance(digest, str)))
+
+
+def _noted(model: nn.Module) -> list[Any]:
+    """The notes: what a config says, which was loaded or is a copy of the model's own notes, and what it lacks of these."""
+    configs = {id(config): config for module in model.modules() for config in _config_of(module)}
+    noted = [one for config in configs.values() for one in _listed(vars(config).get(_ALTERED_CONFIG))]
+    unmatched = list(noted)
+    for one in [one for module in model.modules() for one in module.__dict__.get(_ALTERED, ())]:
+        if one in unmatched:
+            unmatched.remove(one)
+        else:
+            noted.append(one)
+    return noted
+
+
+def _stores(bare: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where notes are kept: the model's attributes, and its config's, which transformers writes to `config.json`."""
+    return [(bare.__dict__, _ALTERED), *((vars(config), _ALTERED_CONFIG) for config in _config_of(bare))]
+
+
+def _config_of(module: nn.Module) -> list[PretrainedConfig]:
+    config = module.__dict__.get("config")
+    return [config] if isinstance(config, PretrainedConfig) else []
+
+
+def _listed(noted: Any) -> list[Any]:
+    """Notes as a list, also those of a config that anybody may have written."""
+    if noted is None:
+        return []
+    return list(noted) if isinstance(noted, (list, tuple)) else [noted]
+
+
+def _words(note: Any) -> str:
+    return str(note.get("edit", "edited") if isinstance(note, dict) else note)
 
 
 def note_training(model: nn.Module) -> None:

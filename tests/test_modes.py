@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from hf_langcore.modes import (
     adapters_in_force,
     adapters_off,
     alterations,
+    edited_masks,
     eval_mode,
     forget_alteration,
     gradients_for,
@@ -187,7 +189,7 @@ def test_models_without_adapters_are_left_alone(llama: Any) -> None:
 
 def test_alterations(llama: Any) -> None:
     """Notes are kept in order, taken back from the end, seen through wrappers, and leave no trace."""
-    before = set(vars(llama))
+    before = set(vars(llama)), llama.config.to_json_string()
     for what in ("a", "b", "a"):
         note_alteration(torch.nn.DataParallel(llama), what)
     assert alterations(llama) == alterations(nn.Sequential(llama)) == ["a", "b", "a"]
@@ -198,8 +200,55 @@ def test_alterations(llama: Any) -> None:
     forget_alteration(llama, "b")
     forget_alteration(llama, "a")
     assert alterations(llama) == []
-    assert set(vars(llama)) == before
+    assert (set(vars(llama)), llama.config.to_json_string()) == before
     forget_alteration(llama, "a")
+
+
+def test_edits_are_saved_and_loaded(llama: Any, tmp_path: Path) -> None:
+    """With the weights; a model that was restored has the config of one that was never edited."""
+    llama.save_pretrained(tmp_path / "before")
+    note_alteration(llama, "a", core_mask="b" * 64)
+    note_alteration(nn.DataParallel(llama), "c")
+    llama.save_pretrained(tmp_path / "edited")
+    forget_alteration(llama, "c")
+    forget_alteration(llama, "a")
+    loaded = type(llama).from_pretrained(tmp_path / "edited")
+    note_alteration(loaded, "d", core_mask="e" * 64)
+    for model in (loaded, copy.deepcopy(loaded), wrap(copy.deepcopy(loaded)), nn.Sequential(loaded)):
+        assert alterations(model) == ["a", "c", "d"]
+        assert edited_masks(model) == ["b" * 64, "e" * 64]
+    forget_alteration(loaded, "d")
+    assert alterations(loaded) == ["a", "c"]
+    assert (alterations(llama), edited_masks(llama)) == ([], [])
+    adapted = wrap(llama)
+    note_alteration(adapted, "f")
+    assert alterations(adapted) == [one["edit"] for one in llama.config.core_region_edits] == ["f"]
+    forget_alteration(adapted, "f")
+    adapted.unload().save_pretrained(tmp_path / "after")
+    files = [(tmp_path / name / "config.json").read_bytes() for name in ("before", "after", "edited")]
+    assert files[0] == files[1] != files[2]
+
+
+def test_alterations_without_a_config() -> None:
+    """Any module can be noted."""
+    model = nn.Linear(1, 1)
+    note_alteration(model, "a")
+    assert alterations(model) == alterations(copy.deepcopy(model)) == ["a"]
+    forget_alteration(model, "a")
+    assert alterations(model) == []
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [("x", ["x"]), ([1, {"a": 2}], ["1", "edited"]), ({"edit": "y", "core_mask": 3}, ["y"]), ([], [])],
+)
+def test_odd_notes_in_a_config(llama: Any, noted: Any, words: list[str]) -> None:
+    """A config may come from anybody; what it says still counts as an edit."""
+    llama.config.core_region_edits = noted
+    assert (alterations(llama), edited_masks(llama)) == (words, [])
+    note_alteration(llama, "z")
+    forget_alteration(llama, "z")
+    assert alterations(llama) == words
 
 
 def test_adapters_in_force(llama: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from hf_langcore.masks import CoreMask
 How = Literal["zero", "noise", "shuffle", "mean", "reinit", "scale"]
 
 _MATRIX = 2
+_DRAWN = re.compile(r"\b(?:complement|random (?:\w+ )?of equal size)\b")  # how CoreMask words these operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ def perturb(
     amount = {"scale": f" by {float(factor):g}" if factor is not None else "", "noise": f" of {float(std):g} std"}.get(
         how, ""
     )
-    return EditHandle(model, list(region), changes, what=f"{how}{amount}: {region.provenance.summary()}")
+    what = f"{how}{amount}: {region.provenance.summary()}"
+    return EditHandle(
+        model, list(region), changes, what=what, core_mask=None if _is_control(region) else region.digest()
+    )
 
 
 def scale_dimension(
@@ -146,6 +151,12 @@ def set_dimension(
     return _edit_dimension(
         model, name, index, axis, lambda gain: torch.full_like(gain, value), what=f"set to {float(value):g}"
     )
+
+
+def _is_control(region: CoreMask) -> bool:
+    """Whether a region is there to be compared with a mask, whose figures its own then stand beside."""
+    source = region.provenance
+    return "random" in {source.method, source.which} or _DRAWN.search(source.operation or "") is not None
 
 
 def _edit_dimension(

@@ -83,6 +83,7 @@ class EditHandle:
         changes: Callable[[Mapping[str, Weight]], Sequence[Change]],
         *,
         what: str = "edited",
+        core_mask: str | None = None,
     ) -> None:
         """Apply an edit.
 
@@ -92,6 +93,7 @@ class EditHandle:
             names: The parameters that `changes` needs.
             changes: Computes the changes from the weights, adapters merged.
             what: The edit in words, for those who measure the model meanwhile.
+            core_mask: Digest of the mask that is edited; None where that is no mask, or a control of one.
         """
         self._model = weakref.ref(unwrap(model))
         self._adapters: MergedAdapters | None = None
@@ -111,7 +113,7 @@ class EditHandle:
         self._adapters = adapters
         _OPEN_EDITS.setdefault(unwrap(model), []).append(self)
         self._what = f"{what[:_LONGEST]}, {self.num_edited:,} weight{'' if self.num_edited == 1 else 's'}"
-        note_alteration(model, self._what)
+        note_alteration(model, self._what, core_mask=core_mask)
 
     @property
     def is_open(self) -> bool:

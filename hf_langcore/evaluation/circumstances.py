@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_langcore._version import __version__
 from hf_langcore.architecture import unwrap
-from hf_langcore.modes import adapters_in_force, alterations
+from hf_langcore.modes import adapters_in_force, alterations, edited_masks
 
 
 def circumstances(model: nn.Module) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def circumstances(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         `model` and `revision` (what it was loaded from), `dtype`, `edits` (open edits and those kept for good, in words;
-        empty for weights as they were loaded, as far as this library knows), `adapters` (those in force), `versions`, `date`
-        (UTC).
+        empty for weights as they were published, as far as this library knows), `edited_masks` (digests of the masks that
+        these edits are about), `adapters` (those in force), `versions`, `date` (UTC).
     """
     config = getattr(unwrap(model), "config", None)
     return {
@@ -28,6 +28,7 @@ def circumstances(model: nn.Module) -> dict[str, Any]:
         "revision": getattr(config, "_commit_hash", None),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "edits": alterations(model),
+        "edited_masks": edited_masks(model),
         "adapters": adapters_in_force(model),
         "versions": {
             "hf_langcore": __version__,

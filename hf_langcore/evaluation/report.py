@@ -16,7 +16,12 @@ from hf_langcore.files import replace_text
 from hf_langcore.sealing import sealed
 
 _LARGE = 10_000
-_OF_THE_MOMENT = ("edits", "adapters", "date")  # settings that say nothing about other conditions of a table
+_OF_THE_MOMENT = (
+    "edits",
+    "edited_masks",
+    "adapters",
+    "date",
+)  # settings that say nothing about other conditions of a table
 
 
 class PerplexityReport:

@@ -53,9 +53,9 @@ def read_report(source: str | Path) -> ReportContent:
         values = parse_json(str(source)) if is_text else read_json(Path(source), limit=_LIMIT)
         return _content(values)
     except (ValueError, OSError) as error:
-        where = "This" if is_text else str(source)[:200]
+        where = "The text" if is_text else repr(str(source)[:200])
         raise InputError(
-            f"{where!r} is no perplexity report as written by to_json ({str(error)[:300]}). Measure again, or copy the file again."
+            f"{where} is no perplexity report as written by to_json: {str(error)[:300]}. Measure again, or copy the file again."
         ) from error
 
 

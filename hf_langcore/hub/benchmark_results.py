@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -111,13 +111,17 @@ def benchmark_files(
 
 
 def _from_mapping(values: Any) -> BenchmarkResult:
-    try:
-        return BenchmarkResult(**values)
-    except TypeError as error:
+    known = {item.name: item.default is MISSING for item in fields(BenchmarkResult)}
+    given = list(values) if isinstance(values, Mapping) else []
+    odd = [name for name in given if name not in known]
+    lacking = [name for name, is_needed in known.items() if is_needed and name not in given]
+    if odd or lacking:
+        wrong = f"{odd[0]!r:.100} is none of its keys" if odd else f"it lacks {', '.join(lacking)}"
         raise InputError(
-            'benchmark names a figure, such as {"dataset_id": "owner/name", "task_id": "default", "language": "en"}: '
-            f"{error}."
-        ) from error
+            'benchmark names a figure, such as {"dataset_id": "owner/name", "task_id": "default", "language": "en"}; '
+            f"{wrong}, which are {', '.join(known)}."
+        )
+    return BenchmarkResult(**values)
 
 
 def _record_for(asked: BenchmarkResult, records: list[EvalRecord]) -> EvalRecord:

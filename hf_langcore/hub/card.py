@@ -75,7 +75,7 @@ def mask_card(
         name=base.split("/")[-1] if base else "a language model",
         base=model_link(base, revision, otherwise="a model that is not on the Hub"),
         how_it_was_found=card_facts.how_it_was_found(core_mask),
-        results="" if results is None else results_section(results),
+        results="" if results is None else results_section(results, core_mask=core_mask.digest()),
         facts=card_facts.facts(core_mask),
         by_kind=card_facts.by_kind(core_mask),
         dimensions=card_facts.dimensions(core_mask),
@@ -94,7 +94,7 @@ def mask_card(
 
 def _is_random(provenance: Provenance) -> bool:
     drawn = "random" in {provenance.method, provenance.which}
-    return drawn or (provenance.operation is not None and "random of equal size" in provenance.operation)
+    return drawn or re.search(r"random (\w+ )?of equal size", provenance.operation or "") is not None
 
 
 def _template() -> str:

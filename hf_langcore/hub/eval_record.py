@@ -55,7 +55,7 @@ class EvalRecord:
         dataset_config: Its configuration.
         dataset_split: Its split.
         dataset_revision: Its commit.
-        text_sha256: Digest of the tokens that were scored, of all languages measured together.
+        text_sha256: One digest of all tokens that were scored together: the same for each language of a report.
         block_size: Tokens per window, the start token included.
         stride: Tokens that each further window scores.
         start_token: What every window starts with.

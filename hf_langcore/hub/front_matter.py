@@ -13,7 +13,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from hf_langcore.errors import InputError
 
 _LONGEST = 1 << 18  # signs
-_MOST_PARTS = 1 << 14  # PyYAML reads some ten thousand a second
+_MOST_PARTS = 8_000  # PyYAML reads some ten thousand a second
 _MOST_DIGITS = 1000
 _MOST_VALUES = 1 << 17
 _SHOWN = 200
@@ -57,10 +57,15 @@ def split_card(content: str) -> tuple[dict[str, Any], str]:
     return metadata or {}, content[found.end() :]
 
 
+def share_of_limits(block: str) -> float:
+    """How much a block of YAML takes of what is read of a card's metadata; more than 1 is refused."""
+    return max(len(block) / _LONGEST, sum(map(block.count, "\n,[{&*")) / _MOST_PARTS)
+
+
 @functools.lru_cache(maxsize=4)  # a card is looked at several times while it is updated
 def _values(block: str) -> Any:
     """What a block of YAML says, of bounded size also where aliases repeat its parts."""
-    if len(block) > _LONGEST or sum(map(block.count, "\n,[{&*")) > _MOST_PARTS:
+    if share_of_limits(block) > 1:
         raise ValueError(f"it has more than {_LONGEST:,} signs, or more than {_MOST_PARTS:,} lines, items and aliases")
     loader = _Loader(block)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ MaskOf: TypeAlias = CoreMask | str | Mapping[str, CoreMask | str | None] | None
 """A mask or its digest, or condition -> one of these."""
 
 _LONGEST = 400
+_DIGEST = 8  # digits of a digest in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Particulars:
             given["seed"] = self.seed
         is_derived = self.model not in {None, record.model}  # fine-tuned with the mask's core protected, perhaps
         if record.is_edited or record.adapter is not None or is_derived:
-            given |= {name: value for name, value in self._of_mask(record.condition).items() if value is not None}
+            given |= self._of_mask_like(record)
         missing = {name: value for name, value in given.items() if getattr(record, name) is None}
         return replace(record, **missing, **self._of_model(record))
 
@@ -69,6 +70,29 @@ class Particulars:
             "core_mask_repo": self.core_mask_repo or (origin.repo_id if origin else None),
             "core_mask_revision": self.core_mask_revision or (origin.revision if origin else None),
         }
+
+    def _of_mask_like(self, record: EvalRecord) -> dict[str, Any]:
+        """What is known of the record's mask; nothing where the record is about another one than the caller's."""
+        known = {name: value for name, value in self._of_mask(record.condition).items() if value is not None}
+        is_other = record.core_mask is not None and known.get("core_mask", record.core_mask) != record.core_mask
+        return {} if is_other else known
+
+    def require_mask(self, condition: str, edited: Sequence[str]) -> None:
+        """Refuse a mask that is not the one whose weights were edited, as far as that was noted.
+
+        Args:
+            condition: Whose mask.
+            edited: Digests of the masks that were edited; of controls and single dimensions none is noted.
+
+        Raises:
+            InputError: It is another one.
+        """
+        given = self._of_mask(condition).get("core_mask")
+        if edited and given is not None and given not in edited:
+            raise InputError(
+                f"it was measured with mask {edited[0][:_DIGEST]} edited, and core_mask= is {given[:_DIGEST]}, another mask. "
+                "Name the mask that was edited; where conditions have several, pass core_mask={condition: mask}."
+            )
 
     def _of_model(self, record: EvalRecord) -> dict[str, Any]:
         if self.model is None or self.model == record.model:
@@ -108,6 +132,7 @@ def records_of(report: PerplexityReport, given: Particulars) -> Iterator[EvalRec
         settings = report.settings_of(condition)
         for language, score in scores.items():
             try:
+                given.require_mask(condition, _edited_masks(settings))
                 record = given.complete(_record(condition, language, score, settings, given))
             except InputError as error:
                 raise InputError(f"The report's condition {condition!r}, language {language!r}: {error}") from error
@@ -119,7 +144,7 @@ def _record(
 ) -> EvalRecord:
     edits, source = settings.get("edits"), (settings.get("datasets") or {}).get(language) or {}
     is_known = isinstance(edits, list)
-    noted = _public(settings.get("model"))
+    noted, masks = _public(settings.get("model")), _edited_masks(settings)
     revision = settings.get("revision")
     return EvalRecord(
         model=noted or given.model or _of_masks(given, settings.get("model")),
@@ -131,6 +156,7 @@ def _record(
         model_revision=revision if noted and is_commit(revision) else None,
         perturbed=bool(edits) if is_known else None,
         how=_joined(edits) if is_known else None,
+        core_mask=masks[0] if edits and len(masks) == 1 else None,
         adapter=_joined(settings.get("adapters")),
         dataset=source.get("dataset"),
         dataset_config=source.get("config"),
@@ -160,6 +186,11 @@ def _of_masks(given: Particulars, noted: Any) -> str:
         f"it was measured on {folder}, and paths of a machine are not published. Say which model it is: "
         'model="owner/name", and model_revision= where you know it.'
     )
+
+
+def _edited_masks(settings: Mapping[str, Any]) -> list[str]:
+    noted = settings.get("edited_masks")
+    return [one for one in noted if is_digest(one)] if isinstance(noted, list) else []
 
 
 def _joined(words: Any) -> str | None:

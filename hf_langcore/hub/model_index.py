@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -14,11 +14,14 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation.language_score import number_or_inf
 from hf_langcore.hub.eval_record import EvalRecord
-from hf_langcore.hub.front_matter import split_card
+from hf_langcore.hub.front_matter import share_of_limits, split_card
 from hf_langcore.hub.records import RESULTS_FILE
 
 KEY = "model-index"
 TAGS = ("core-region-eval",)
+
+_MOST_RECORDS = 200
+_SHARE = 0.75  # of what is read of a card's metadata; the rest is for other keys
 
 _TASK = "text-generation"
 _MINIMAL = """
@@ -45,6 +48,8 @@ class _Dumper(yaml.SafeDumper):
 def model_index_of(results: Iterable[EvalRecord], *, name: str, previous: Any = None) -> list[dict[str, Any]]:
     """A `model-index` with these results, in which the entries that others wrote stay.
 
+    A card's metadata are of bounded size: of many records the first are copied, those of unedited models before others.
+
     Args:
         results: All that `eval/results.json` holds.
         name: Of the model or mask.
@@ -57,7 +62,8 @@ def model_index_of(results: Iterable[EvalRecord], *, name: str, previous: Any = 
         InputError: `previous` is none.
     """
     models = _without_ours(previous)
-    ours = [entry for _, group in groupby(sorted(results, key=_place), key=_place) for entry in _entries(list(group))]
+    chosen = sorted(_that_fit(results, room=_SHARE - share_of_limits(_dumped(models))), key=_place)
+    ours = [entry for _, group in groupby(chosen, key=_place) for entry in _entries(list(group))]
     if not ours:
         return [model for model in models if model["results"]]
     if not models:
@@ -90,6 +96,16 @@ def _place(record: EvalRecord) -> tuple[str, ...]:
     """Entries are told apart by data set and language: languages of one configuration would be thrown together."""
     parts = (record.dataset, record.dataset_config, record.dataset_split, record.dataset_revision, record.language)
     return tuple(part or "" for part in parts)
+
+
+def _that_fit(results: Iterable[EvalRecord], *, room: float) -> Iterator[EvalRecord]:
+    """The first records that a card has room for."""
+    for record in sorted(results, key=lambda record: record.is_edited)[:_MOST_RECORDS]:
+        # Alone an entry takes more than it does beside others of its data set and language.
+        room -= share_of_limits(_dumped({KEY: [{"results": _entries([record])}]}))
+        if room < 0:
+            return
+        yield record
 
 
 def _entries(records: list[EvalRecord]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +13,16 @@ from huggingface_hub import CommitInfo, get_token
 from hf_langcore.errors import ConfigurationError, HubNotFoundError, InputError
 from hf_langcore.hub.benchmark_results import BenchmarkResult, benchmark_files
 from hf_langcore.hub.commits import Content, Head, commit
+from hf_langcore.hub.eval_record import is_digest
 from hf_langcore.hub.fetch import Repository, is_repository_id
+from hf_langcore.hub.front_matter import split_card
 from hf_langcore.hub.gathering import Results, file_of, gathered, gathered_with, read_file
 from hf_langcore.hub.measured import MaskOf, Particulars, PerLanguage
 from hf_langcore.hub.model_index import mirrored
 from hf_langcore.hub.placement import require_no_weights, require_right_place
 from hf_langcore.hub.records import RESULTS_FILE, RESULTS_LIMIT, EvalResults
 from hf_langcore.hub.results_table import RESULTS_MARKS, results_section
+from hf_langcore.hub.search import FACTS
 
 __all__ = [
     "CARD_FILE",
@@ -29,6 +33,8 @@ __all__ = [
     "merged_at",
     "push_eval_results",
 ]
+
+logger = logging.getLogger(__name__)
 
 CARD_FILE = "README.md"
 
@@ -73,7 +79,7 @@ def push_eval_results(
             one, or several of these.
         repo_id: "owner/name", or "name" for your own.
         model: Repository of the model that was measured, where the report only knows a folder, or only an adapter's base.
-        model_revision: Its 40-hex commit.
+        model_revision: Its 40-hex commit; where nobody knows it, a warning is logged.
         core_mask: The mask that the edited conditions are about, or its digest; or condition -> one of these.
         core_mask_repo: Where the mask lies; None is where it was pulled from or pushed to.
         core_mask_revision: The 40-hex commit there.
@@ -97,7 +103,8 @@ def push_eval_results(
         The commit: `.oid` is its sha, `.pr_url` the pull request.
 
     Raises:
-        InputError: The results do not belong there, cannot be read, or do not say which model they are of.
+        InputError: The results do not belong there, cannot be read, do not say which model they are of, or are of another
+            mask than `core_mask`.
         HubConflictError: `parent_commit` is not the newest commit any more.
         HubError: The Hub refused or could not be reached; nothing was changed there.
 
@@ -119,6 +126,7 @@ def push_eval_results(
     )
     given = gathered_with(results, particulars)
     require_right_place(given, repo_id, base_models=particulars.base_models(), token=token)
+    _warn_without_commit(given)
     benchmarks = benchmark_files(benchmark, given, repo_id, token=token)
 
     def files(head: Head) -> Mapping[str, Content]:
@@ -202,7 +210,9 @@ def _with_table(card: str, results: EvalResults) -> str:
     """A mask's card with the table of its results renewed; any other card as it is."""
     if RESULTS_MARKS.of(card) is None:
         return card
-    return RESULTS_MARKS.put(results_section(results), into=card)
+    facts = split_card(card)[0].get(FACTS)
+    own = facts.get("digest") if isinstance(facts, Mapping) else None
+    return RESULTS_MARKS.put(results_section(results, core_mask=own if is_digest(own) else None), into=card)
 
 
 def read_card(head: Head) -> str | None:
@@ -233,6 +243,16 @@ def require_no_secret(files: Mapping[str, Content], *, token: bool | str | None 
             raise InputError(
                 f"{name} would hold your access token. Remove it from the results or from the card first."
             )
+
+
+def _warn_without_commit(records: EvalResults) -> None:
+    unknown = list(dict.fromkeys(record.model for record in records if record.model_revision is None))
+    if unknown:
+        logger.warning(
+            "Nobody knows which commit of %s was measured, so that the figures cannot be measured again once the model "
+            "changes. Load the model from the Hub, or pass model_revision=, its 40-hex commit.",
+            ", ".join(map(repr, unknown)),
+        )
 
 
 def _summary(results: EvalResults) -> str:

@@ -12,6 +12,7 @@ from hf_langcore.editing import perturb, scale_dimension, set_dimension
 from hf_langcore.errors import ConfigurationError, CoreMaskMismatchError, InputError, UnsupportedModelError
 from hf_langcore.importance import compute_core_mask, compute_importance
 from hf_langcore.masks import CoreMask
+from hf_langcore.modes import alterations, edited_masks
 
 HOWS = ["zero", "noise", "shuffle", "mean", "reinit", "scale"]
 
@@ -241,3 +242,17 @@ def test_a_core_hurts_more_than_the_bottom(llama: Any, tokenizer: Any, texts: An
             moved[which] = abs(evaluate_perplexity(llama, tokenizer, texts, progress=False).mean() - base)
     assert moved["top"] > 2 * moved["bottom"] > 0
     assert evaluate_perplexity(llama, tokenizer, texts, progress=False).mean() == base
+
+
+@pytest.mark.parametrize("granularity", ["weights", "rows"])
+def test_edits_name_their_mask(llama: Any, granularity: Any) -> None:
+    """Masks are noted by digest; what is drawn from them, and dimensions, are not."""
+    core_mask = compute_core_mask(llama, method="magnitude", fraction=0.1, granularity=granularity)
+    with perturb(llama, core_mask), scale_dimension(llama, "model.norm", 1, factor=2):
+        assert edited_masks(llama) == [core_mask.digest()]
+        assert len(alterations(llama)) == 2
+    drawn = core_mask.random_like(seed=2)
+    for region in (core_mask.complement(), drawn, core_mask.complement() & drawn):
+        with perturb(llama, region):
+            assert (edited_masks(llama), len(alterations(llama))) == ([], 1)
+    assert alterations(llama) == []

@@ -90,6 +90,16 @@ def test_what_cannot_be_is_refused(text: str, problem: str) -> None:
     assert len(str(caught.value)) < 1000
 
 
+def test_messages_say_what_was_given(tmp_path: Path) -> None:
+    """Text has no name; a file has."""
+    text = REPORT.to_json().replace("1.5", "1.6")
+    (tmp_path / "my.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"^The text is no perplexity report as written by to_json: its content"):
+        PerplexityReport.from_json(text)
+    with pytest.raises(InputError, match=r"^'.*my\.json' is no perplexity report"):
+        PerplexityReport.from_json(tmp_path / "my.json")
+
+
 def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing"):

@@ -97,7 +97,12 @@ def test_metrics_and_words(hub: Any) -> None:
         (BASE, "ada/model", {"metric": "accuracy"}, "metric should be one of"),
         (BASE, "ada/model", {"notes": "x" * 2000}, "notes is a text"),
         (BASE, "ada/model", {"source_url": "file:///srv"}, "source_url is a link"),
-        (BASE, "ada/model", {"colour": "red"}, "benchmark names a figure.*colour"),
+        (
+            BASE,
+            "ada/model",
+            {"colour": "red"},
+            "'colour' is none of its keys, which are dataset_id, task_id, language,",
+        ),
     ],
 )
 def test_refused(hub: Any, record: EvalRecord, repo: str, change: dict[str, Any], message: str) -> None:
@@ -127,3 +132,22 @@ def test_an_adapter_of_its_own(hub: Any) -> None:
     hub.create("ada/adapter", files={"adapter_config.json": "{}"})
     record = replace(BASE, model="ada/adapter", base_model="ada/model", adapter="default (LORA)")
     assert list(benchmark_files(ASKED, [record], "ada/adapter")) == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"dataset_id": "guild/bench", "task": "english", "language": "en"}, "'task' is none of its keys"),
+        (
+            {"dataset_id": "guild/bench"},
+            "it lacks task_id, language, which are dataset_id, task_id, language, condition",
+        ),
+        ({1: 2}, "1 is none of its keys"),
+        (["guild/bench"], "it lacks dataset_id, task_id, language"),
+    ],
+)
+def test_keys_are_named(asked: Any, message: str) -> None:
+    """Nobody has to read code to find out."""
+    with pytest.raises(InputError, match=message) as caught:
+        benchmark_files([asked], [BASE], "ada/model")
+    assert "__init__" not in str(caught.value)

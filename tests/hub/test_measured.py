@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ TEXTS_EN = [
 ]
 
 
-def test_what_only_the_caller_knows(table: PerplexityReport) -> None:
+def test_what_only_the_caller_knows(table: PerplexityReport, core_mask: CoreMask) -> None:
     """Data sets for all languages or for each; seeds only where none was noted; digests of masks by condition."""
     given = Particulars(
         dataset="me/texts",
@@ -76,7 +77,7 @@ def test_what_only_the_caller_knows(table: PerplexityReport) -> None:
         dataset_split="test",
         dataset_revision="v1",
         seed=99,
-        core_mask={"top": "b" * 64, "base": "c" * 64},
+        core_mask={"top": core_mask.digest(), "base": "c" * 64},
         core_mask_repo="me/core",
         core_mask_revision="d" * 40,
         model_revision="e" * 40,
@@ -85,7 +86,7 @@ def test_what_only_the_caller_knows(table: PerplexityReport) -> None:
     assert {(one.language, one.dataset_config) for one in records} == {("en", "eng"), ("de", "deu")}
     assert {(one.dataset, one.dataset_split, one.dataset_revision) for one in records} == {("me/texts", "test", "v1")}
     assert {one.seed for one in records} == {3}
-    assert {(one.condition, one.core_mask) for one in records} == {("base", None), ("top", "b" * 64)}
+    assert {(one.condition, one.core_mask) for one in records} == {("base", None), ("top", core_mask.digest())}
     assert {one.core_mask_repo for one in records} == {None, "me/core"}
     assert {one.model_revision for one in records} == {"e" * 40}
 
@@ -135,7 +136,7 @@ def test_relative_folders_look_like_repositories(
 
 def test_another_model_than_was_noted(table: PerplexityReport) -> None:
     """What the weights were loaded from is not forgotten when the caller names another model."""
-    for record in records_of(table, Particulars(model="me/adapter", core_mask="b" * 64)):
+    for record in records_of(table["base"], Particulars(model="me/adapter", core_mask="b" * 64)):
         assert (record.model, record.base_model, record.core_mask) == ("me/adapter", "them/base", "b" * 64)
 
 
@@ -193,3 +194,62 @@ def test_records_are_completed() -> None:
     record = EvalRecord(model="me/m", condition="top", language="en", tokens=9, nll=1.0, dataset="me/own", seed=1)
     done = Particulars(dataset="me/texts", dataset_split="test", seed=5, core_mask="b" * 64).complete(record)
     assert (done.dataset, done.dataset_split, done.seed, done.core_mask) == ("me/own", "test", 1, "b" * 64)
+
+
+def test_the_mask_that_was_edited(table: PerplexityReport, core_mask: CoreMask) -> None:
+    """It is known without being named, and no other one takes its place, also through JSON."""
+    mine, other = core_mask.digest(), core_mask.complement().with_provenance(core_mask.provenance)
+    for report in (table, PerplexityReport.from_json(table.to_json()), table["top"]):
+        (edited,) = {one.core_mask for one in records_of(report, Particulars()) if one.is_edited}
+        assert edited == mine
+        with pytest.raises(
+            InputError, match=f"'top'.* mask {mine[:8]} edited.* is {other.digest()[:8]}, another mask"
+        ):
+            list(records_of(report, Particulars(core_mask=other)))
+        with pytest.raises(InputError, match="another mask"):
+            list(records_of(report, Particulars(core_mask={"top": other.digest()})))
+    assert list(records_of(table["base"], Particulars(core_mask=other)))
+
+
+@pytest.mark.parametrize("kind", ["random", "complement", "drawn", "dimension"])
+def test_controls_stand_beside_the_mask_that_they_are_compared_with(
+    named: Any, tokenizer: Any, texts: Any, core_mask: CoreMask, kind: str
+) -> None:
+    """What is drawn from a mask, its complement and single dimensions are no other mask's core."""
+    drawn = core_mask.complement().with_provenance(Provenance(method="random", which="random", fraction=0.1))
+    regions = {"random": core_mask.random_like(seed=1), "complement": core_mask.complement(), "drawn": drawn}
+    with scale_dimension(named, "model.norm", 3, factor=2) if kind == "dimension" else perturb(named, regions[kind]):
+        report = evaluate_perplexity(named, tokenizer, texts, progress=False)
+    assert {one.core_mask for one in records_of(report, Particulars())} == {None}
+    assert {one.core_mask for one in records_of(report, Particulars(core_mask=core_mask))} == {core_mask.digest()}
+
+
+def test_two_masks_at_once(named: Any, tokenizer: Any, texts: Any, core_mask: CoreMask) -> None:
+    """Each of them may be named; without a name nobody guesses."""
+    second = core_mask.complement().with_provenance(core_mask.provenance)
+    with perturb(named, core_mask), perturb(named, second):
+        report = evaluate_perplexity(named, tokenizer, texts, progress=False)
+    assert {one.core_mask for one in records_of(report, Particulars())} == {None}
+    for one in (core_mask, second):
+        assert {record.core_mask for record in records_of(report, Particulars(core_mask=one))} == {one.digest()}
+    with pytest.raises(InputError, match="another mask"):
+        list(records_of(report, Particulars(core_mask="b" * 64)))
+
+
+def test_where_another_mask_lies_is_not_said_of_a_record(core_mask: CoreMask) -> None:
+    """A record that names its mask gets no repository of another one, and that of its own."""
+    record = EvalRecord(model="me/m", condition="top", language="en", tokens=9, nll=1.0, core_mask="b" * 64)
+    placed = core_mask.with_origin(HubOrigin("me/core", "f" * 40))
+    assert Particulars(core_mask=placed).complete(record).core_mask_repo is None
+    own = replace(record, core_mask=core_mask.digest())
+    assert Particulars(core_mask=placed).complete(own).core_mask_repo == "me/core"
+
+
+def test_notes_that_are_none() -> None:
+    """A report may come from anybody."""
+    for noted in ("b" * 64, ["short", 3, None], {"a": 1}):
+        report = PerplexityReport(
+            {"top": {"en": LanguageScore(1.0, 9)}}, settings={"model": "me/m", "edits": ["x"], "edited_masks": noted}
+        )
+        (record,) = records_of(report, Particulars(core_mask="c" * 64))
+        assert record.core_mask == "c" * 64

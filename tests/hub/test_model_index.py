@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hf_langcore.errors import InputError
 from hf_langcore.hub.eval_record import EvalRecord
+from hf_langcore.hub.front_matter import share_of_limits
 from hf_langcore.hub.model_index import mirrored, model_index_of
 from hf_langcore.hub.records import EvalResults
 
@@ -236,3 +237,26 @@ def test_accepted_by_the_hub(online: Any) -> None:
     """The Hub's own check of a card passes, for small and foreign cards."""
     for card in (None, CARD):
         ModelCard(mirrored(card, RESULTS, repo_id="me/core")).validate()
+
+
+@pytest.mark.parametrize(
+    ("many", "condition"),
+    [(500, "mask {}"), (300, "a, b: [c], {{d}}, &e *f {}" + " , [x" * 40), (30, "語" * 300 + "{}")],
+)
+def test_many_records_leave_the_card_readable(many: int, condition: str) -> None:
+    """Those of the model itself are copied first, and further pushes find room, whatever the words are."""
+    edited = [
+        replace(ZEROED, condition=condition.format(place % 14), language=f"l{place // 14}", nll=1.0)
+        for place in range(many)
+    ]
+    results = EvalResults([*edited, BASE, ENGLISH])
+    once = mirrored(CARD, results, repo_id="me/core")
+    assert mirrored(once, results, repo_id="me/core") == once
+    shown = [one for one in ModelCard(once).data.eval_results if one.metric_type == "perplexity"]
+    assert 10 < len(shown) <= 201
+    assert {one.metric_args["language"] for one in shown if one.metric_args and "base" in one.metric_name} == {
+        "no",
+        "en",
+    }
+    assert yaml.safe_load(FOREIGN)[0]["results"][0] in index_of(once)[0]["results"]
+    assert share_of_limits(once.split("---")[1]) < 0.8

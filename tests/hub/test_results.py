@@ -294,3 +294,59 @@ def test_hand_made_reports(hub: Any) -> None:
         ("ada/model", None, None)
     ]
     assert HfApi().model_info("ada/model").card_data.eval_results
+
+
+def test_figures_of_another_mask_are_refused(hub: Any, table: Any) -> None:
+    """What was measured with one mask edited is never told of another."""
+    report, core_mask = table
+    with pytest.raises(InputError, match=f"mask {core_mask.digest()[:8]} edited"):
+        push_eval_results(report, REPO, core_mask="c" * 64)
+    assert hub.repos() == []
+
+
+def test_models_that_were_edited_and_saved(hub: Any, llama: Any, tokenizer: Any, texts: Any, tmp_path: Path) -> None:
+    """They are not the base, whatever their author calls them."""
+    name = "model.layers.0.self_attn.q_proj.weight"
+    core_mask = CoreMask({name: torch.ones_like(llama.get_parameter(name), dtype=torch.bool)})
+    with perturb(llama, core_mask):
+        llama.save_pretrained(tmp_path / "damaged")
+    damaged = type(llama).from_pretrained(tmp_path / "damaged")
+    report = evaluate_perplexity(damaged, tokenizer, texts, condition="base", progress=False)
+    with pytest.raises(InputError, match=r"condition 'base' \(zero: given, .* do not belong to 'ada/model'"):
+        push_eval_results(report, "ada/model", model="ada/model")
+    push_eval_results(report, REPO, model="ada/model")
+    assert {one.core_mask for one in stored(hub)} == {core_mask.digest()}
+
+
+def test_a_missing_commit_is_mentioned(hub: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, by name of the model; not where the commit is known."""
+    push_eval_results(MINE, REPO)
+    assert [
+        one.getMessage().count("'ada/model'") for one in caplog.records if "model_revision=" in one.getMessage()
+    ] == [1]
+    caplog.clear()
+    push_eval_results(MINE, "ada/second", model_revision="a" * 40)
+    assert not [one for one in caplog.records if "model_revision=" in one.getMessage()]
+
+
+def test_a_masks_card_marks_other_masks(hub: Any) -> None:
+    """The card's metadata say which mask is its own."""
+    card = f"---\ncore_mask: {{digest: {'b' * 64}}}\n---\n\n{results_module.RESULTS_MARKS.put('', into='')}"
+    hub.create(REPO, files={"README.md": card})
+    push_eval_results(EvalResults([*MINE, replace(ZEROED, condition="rival", core_mask="c" * 64)]), REPO)
+    shown = hub.files(REPO)["README.md"].decode()
+    assert "| base | top | rival (mask cccccccc) |" in shown
+
+
+def test_thousands_of_records(hub: Any) -> None:
+    """All are in the file, and each push leaves a card that the next one can read."""
+    hub.create(REPO, files={"README.md": CARD})
+    many = EvalResults(
+        [*(replace(ZEROED, condition=f"c{place % 20}", language=f"l{place // 20}") for place in range(2000)), BASE]
+    )
+    push_eval_results(many, REPO)
+    push_eval_results(EvalResults([GERMAN]), REPO)
+    assert len(stored(hub)) == 2002
+    shown = ModelCard(hub.files(REPO)["README.md"].decode()).data.eval_results
+    assert len(shown) <= 200
+    assert {one.metric_args["language"] for one in shown if one.metric_args["condition"] == "base"} == {"en", "de"}
