@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from transformers import PretrainedConfig
 
 from hf_langcore.architecture import unwrap
 from hf_langcore.errors import InputError
@@ -138,9 +137,10 @@ def _stores(bare: nn.Module) -> list[tuple[dict[str, Any], str]]:
     return [(bare.__dict__, _ALTERED), *((vars(config), _ALTERED_CONFIG) for config in _config_of(bare))]
 
 
-def _config_of(module: nn.Module) -> list[PretrainedConfig]:
+def _config_of(module: nn.Module) -> list[Any]:
     config = module.__dict__.get("config")
-    return [config] if isinstance(config, PretrainedConfig) else []
+    # A config of transformers, by what it can do: importing its class would load all of the library.
+    return [config] if hasattr(config, "to_json_file") else []
 
 
 def _listed(noted: Any) -> list[Any]:
