@@ -215,7 +215,10 @@ def _kind(error: Exception, status: int | None, *, is_push: bool) -> tuple[type[
     if isinstance(error, LocalTokenNotFoundError):
         return HubAccessError, "Log in with `hf auth login`, set HF_TOKEN, or pass token=."
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError, "Offline mode is on (HF_HUB_OFFLINE): only what is in the cache can be read. Unset it to reach the Hub."
+        return (
+            HubError,
+            "Offline mode is on (HF_HUB_OFFLINE): only what is in the cache can be read. Unset it to reach the Hub.",
+        )
     if isinstance(error, LocalEntryNotFoundError):
         return HubError, (
             "It is not in the cache, and the Hub could not be asked. Check the connection, and HF_HUB_OFFLINE and "
