@@ -1,7 +1,7 @@
 """Size, speed and memory of the mask artifact; run by `run.py`.
 
-    python tests/benchmarks/artifact.py write 0.01 /tmp/mask
-    python tests/benchmarks/artifact.py read 0.01 /tmp/mask
+    python tests/benchmarks/artifact.py write 0.01 FOLDER
+    python tests/benchmarks/artifact.py read 0.01 FOLDER
 
 writes or reads a mask of the shape of LLaMA-2-7B's decoder and prints the peak of the process in bytes, and seconds.
 """
