@@ -41,7 +41,7 @@ def test_folders_have_no_revision(folder: Path) -> None:
 def test_a_mistyped_folder_in_a_config(llama: Any) -> None:
     """It looks like a repository, so that the message says both; nothing is asked while offline."""
     with pytest.raises(
-        HubError, match=r"There is no folder 'out/my-cor' .* taken for a Hub repository.*not in the cache"
+        HubError, match=r"There is no folder 'out/my-cor' .* taken for a Hub repository.*only what is in the cache"
     ):
         get_peft_model(llama, CoreRegionConfig(core_mask="out/my-cor"))
 

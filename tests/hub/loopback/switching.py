@@ -95,6 +95,7 @@ def _set_environment(patch: pytest.MonkeyPatch, hub: LoopbackHub, home: Path) ->
 
 def _set_endpoint(patch: pytest.MonkeyPatch, url: str) -> None:
     import datasets.config
+    import transformers.utils.hub
     from huggingface_hub import constants, hf_api
     from huggingface_hub.utils import _git_credential, _http
 
@@ -102,6 +103,7 @@ def _set_endpoint(patch: pytest.MonkeyPatch, url: str) -> None:
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {str(urlsplit(url).hostname)})
     patch.setattr(hf_api.api, "endpoint", url)
+    patch.setattr(transformers.utils.hub, "_hf_api", None)  # the one that it keeps knows an endpoint of before
     patch.setattr(_git_credential, "ENDPOINT", url)
     patch.setattr(_http, "_HUB_ORIGINS", _http._HUB_ORIGINS | {_http._url_origin(url)})
     patch.setattr(datasets.config, "HF_ENDPOINT", url)
