@@ -6,7 +6,6 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +16,7 @@ from hf_langcore.architecture import Weight, bare_weights, unwrap
 from hf_langcore.errors import CoreMaskMismatchError, InputError
 from hf_langcore.masks import CoreMask, Provenance, fingerprint
 from hf_langcore.masks.fingerprint import digest_of
+from hf_langcore.masks.origin import is_repository_id
 
 BaseCheck = Literal["error", "warn", "off"]
 
@@ -186,19 +186,12 @@ def _other_repository(model: nn.Module, core_mask: CoreMask) -> str | None:
     is_same_revision = source.base_revision is not None and source.base_revision == getattr(
         config, "_commit_hash", None
     )
-    if is_same_revision or wanted == found or not (_is_repository(wanted) and _is_repository(found)):
+    if is_same_revision or wanted == found or not (is_repository_id(wanted or "") and is_repository_id(found or "")):
         return None
     return (
         f"The mask was made on {wanted!r}, the quantised model is {found!r}. Load that model, or pass "
         'base_check="warn" or "off" if it is the same one under another name.'
     )
-
-
-def _is_repository(name: str | None) -> bool:
-    """Whether a model's name is "owner/name" on the Hub; paths start with a dot or a slash or have more parts."""
-    parts = (name or "").split("/")
-    is_id = len(parts) == 2 and all(parts) and not parts[0].startswith((".", "~"))  # noqa: PLR2004
-    return is_id and not Path(name or "").exists()
 
 
 def _origin(core_mask: CoreMask) -> str:

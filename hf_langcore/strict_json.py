@@ -66,4 +66,4 @@ def _finite(text: str) -> float:
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f'{constant} is no JSON; an infinite figure is written as "inf"')
+    raise ValueError(f'{constant} is no JSON, because {constant} is no number; an infinite figure is written as "inf"')

@@ -84,7 +84,8 @@ def load_model(name: str, *, dtype: str, device: str | None, revision: str | Non
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
-    from hf_langcore.hub.fetch import commit_of, is_repository_id
+    from hf_langcore.hub.fetch import commit_of
+    from hf_langcore.masks.origin import is_repository_id
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     try:

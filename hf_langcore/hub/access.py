@@ -126,13 +126,11 @@ def hub_errors(doing: str, repo_id: str, *, revision: str | None = None, token: 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    if isinstance(error, (OfflineModeIsEnabled, LocalTokenNotFoundError)):
-        return False
     cause = _cause(error)
+    if isinstance(cause, (OfflineModeIsEnabled, LocalTokenNotFoundError)):
+        return False
     if isinstance(cause, HfHubHTTPError):
         return status_of(cause) in _TRANSIENT_STATUS
-    if isinstance(cause, OfflineModeIsEnabled):
-        return False
     # huggingface_hub reports a file that arrived too short as a plain OSError.
     is_short = type(cause) is OSError and "Consistency check failed" in str(cause)
     return is_short or isinstance(cause, (HTTPError, ConnectionError, TimeoutError))
@@ -235,23 +233,19 @@ def _kind(error: Exception, status: int | None, *, is_push: bool) -> tuple[type[
         return HubNotFoundError, "Check the revision: a branch, a tag, or a 40-hex commit."
     if isinstance(error, EntryNotFoundError):
         return HubNotFoundError, "The repository has no such file: is it a repository of this kind?"
-    if status == _UNAUTHORIZED and not _names_no_repository(error):
-        return (
-            HubAccessError,
-            "Nobody is logged in, or the token is not valid: use `hf auth login`, HF_TOKEN or token=.",
-        )
+    # The Hub answers 401 for a missing repository too, if nobody is logged in; huggingface_hub tells the two apart.
     if isinstance(error, RepositoryNotFoundError) or status == _NOT_FOUND:
         return HubNotFoundError, (
             "Check the spelling. If it is private, log in with `hf auth login` or pass token= of an account that may see it."
         )
+    if status == _UNAUTHORIZED:
+        return (
+            HubAccessError,
+            "Nobody is logged in, or the token is not valid: use `hf auth login`, HF_TOKEN or token=.",
+        )
     if status is not None:
         return _kind_of_status(status, is_push=is_push)
     return HubError, _advice_of_system(error)
-
-
-def _names_no_repository(error: Exception) -> bool:
-    """The Hub answers 401 for a missing repository too, if nobody is logged in; huggingface_hub tells the two apart."""
-    return isinstance(error, RepositoryNotFoundError)
 
 
 def _kind_of_status(status: int, *, is_push: bool) -> tuple[type[HubError], str]:

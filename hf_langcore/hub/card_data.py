@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from huggingface_hub import constants
-
 from hf_langcore.errors import InputError, LangCoreError
 from hf_langcore.hub.access import LIBRARY
 from hf_langcore.hub.fetch import Repository
-from hf_langcore.hub.front_matter import as_list, split_card, union
+from hf_langcore.hub.front_matter import CARD_FILE, as_list, split_card, union
 from hf_langcore.hub.languages import hub_languages
 from hf_langcore.hub.references import public_base
 from hf_langcore.hub.search import FACTS, TAG
@@ -81,7 +79,7 @@ def license_of_base(core_mask: CoreMask, *, token: bool | str | None = None) -> 
     if name is None:
         return {}
     try:
-        card = Repository(name, revision=revision, token=token).fetch(constants.REPOCARD_NAME, limit=_LIMIT)
+        card = Repository(name, revision=revision, token=token).fetch(CARD_FILE, limit=_LIMIT)
         metadata, _ = split_card(card.read_text(encoding="utf-8", errors="replace"))
     except (LangCoreError, OSError):
         return {}

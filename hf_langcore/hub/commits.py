@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from hf_langcore.errors import HubConflictError, HubError, InputError
 from hf_langcore.hub.access import hub_api, hub_errors, patiently, status_of
-from hf_langcore.hub.redaction import Token
+from hf_langcore.hub.redaction import Token, require_no_secret
+from hf_langcore.masks.origin import is_commit
 
 Content = bytes | Path
 
@@ -62,20 +61,12 @@ class Head:
                     "it can be updated. Look at it on the Hub; remove it if it is not needed.",
                     repo_id=self.repo_id,
                 )
-            return self._content(name)
-
-    def _content(self, name: str) -> bytes | None:
-        # Not in the user's cache, which may be read-only and is for what is used again.
-        with tempfile.TemporaryDirectory() as folder:
-            try:
+            # Not in the user's cache, which may be read-only and is for what is used again.
+            with tempfile.TemporaryDirectory() as folder:
                 path = patiently(
                     lambda: self._api.hf_hub_download(self.repo_id, name, revision=self.sha, cache_dir=folder)
                 )
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError:
-                return None
-            return Path(path).read_bytes()
+                return Path(path).read_bytes()
 
 
 def commit(
@@ -113,10 +104,10 @@ def commit(
     Raises:
         HubConflictError: `parent_commit` is not the newest one, or others push all the time.
         HubError: The Hub refused or could not be reached.
-        InputError: `repo_id` or `token` cannot be one.
+        InputError: `repo_id` or `token` cannot be one, or a file that is made here holds an access token.
     """
     api = hub_api(token)
-    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+    if revision is not None and is_commit(revision):
         raise InputError(
             f"revision={revision!r} is a commit, and nothing can be pushed to one. Name a branch; parent_commit= is the commit that "
             "it has to be at."
@@ -126,6 +117,7 @@ def commit(
     for attempt in range(_REBUILDS):
         head = _head(api, repo_id, revision)
         files = build(head)
+        require_no_secret(files, token=token)
         try:
             with hub_errors("push to", repo_id, revision=revision, token=token):
                 return patiently(

@@ -11,6 +11,7 @@ from typing import Any
 
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation.language_score import LanguageScore, number_or_inf
+from hf_langcore.masks.origin import is_commit
 
 BASELINES = frozenset({"base", "baseline"})
 """Conditions that mean the model as it was published, also where nobody noted whether it was edited."""
@@ -19,7 +20,6 @@ _DERIVED = ("perplexity", "bits_per_byte")
 _CLOSE = 1e-6  # other programs may compute exp and logarithms a little differently
 
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\-]{0,95}/)?[A-Za-z0-9_][A-Za-z0-9_.\-]{0,95}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
@@ -202,11 +202,6 @@ class EvalRecord:
 def is_model_name(value: Any) -> bool:
     """Whether a value is "owner/name" or a plain name, as opposed to a path."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None and not _TOKEN.search(value)
-
-
-def is_commit(value: Any) -> bool:
-    """Whether a value is a 40-hex commit."""
-    return isinstance(value, str) and _COMMIT.fullmatch(value) is not None
 
 
 def is_digest(value: Any) -> bool:

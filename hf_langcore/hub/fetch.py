@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,9 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from hf_langcore.errors import HubError, InputError
 from hf_langcore.hub.access import hub_api, hub_errors, is_transient, patiently
 from hf_langcore.hub.redaction import Token
+from hf_langcore.masks.origin import is_commit
 
 logger = logging.getLogger(__name__)
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_PARTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +114,11 @@ class Repository:
             )
 
 
-def is_repository_id(name: str) -> bool:
-    """Whether `name` could be "owner/name" on the Hub and is no path: no such folder, no dots in front, no third part."""
-    parts = name.split("/")
-    is_id = len(parts) == _PARTS and all(parts) and not name.startswith((".", "~", "/")) and "\\" not in name
-    return is_id and not Path(name).exists()
-
-
 def commit_of_path(path: Path) -> str | None:
     """The 40-hex commit that a file in the cache belongs to."""
     parts = path.parts
     found = [parts[place + 1] for place, part in enumerate(parts[:-1]) if part == "snapshots"]
-    return next((name for name in reversed(found) if _COMMIT.fullmatch(name)), None)
+    return next((name for name in reversed(found) if is_commit(name)), None)
 
 
 def commit_of(repo_id: str, revision: str | None = None, *, token: Token = None) -> str:
@@ -143,7 +133,7 @@ def commit_of(repo_id: str, revision: str | None = None, *, token: Token = None)
         HubError: The Hub cannot be asked and the cache does not know.
         InputError: `repo_id` is none.
     """
-    if revision is not None and _COMMIT.fullmatch(revision):
+    if revision is not None and is_commit(revision):
         return revision
     with hub_errors("find the commit of", repo_id, revision=revision, token=token):
         try:

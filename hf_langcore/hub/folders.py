@@ -12,15 +12,14 @@ from huggingface_hub import CommitInfo
 
 from hf_langcore.errors import InputError
 from hf_langcore.hub.commits import Content, Head, commit
-from hf_langcore.hub.front_matter import join_card, split_card, union
-from hf_langcore.hub.results import push_eval_results
-from hf_langcore.hub.sections import CARD_FILE, HERE, MARKS
+from hf_langcore.hub.front_matter import CARD_FILE, join_card, split_card, union
+from hf_langcore.hub.results import push_eval_results, read_card
+from hf_langcore.hub.sections import HERE, MARKS
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.storage import CONFIG_FILE
 
 _ADAPTER, _MODEL = "adapter_config.json", "config.json"
 _WEIGHTS = ("*.safetensors", "*.bin")
-_CARD_LIMIT = 4 << 20
 
 _LEFT_OUT = (
     "checkpoint-*",
@@ -192,9 +191,9 @@ def _card(folder: Path, head: Head) -> str | None:
     section = MARKS.of(text)
     if section is not None:
         text = MARKS.put(section.replace(HERE, head.repo_id), into=text)
-    written = head.read(CARD_FILE, limit=_CARD_LIMIT)
+    written = read_card(head)
     if written is not None:
-        theirs, text_there = split_card(written.decode("utf-8", errors="replace"))
+        theirs, text_there = split_card(written)
         tags = union(theirs.get("tags"), metadata.get("tags"))
         metadata = {**metadata, **theirs, **({"tags": tags} if tags else {})}
         text = text_there if section is None else MARKS.put(section.replace(HERE, head.repo_id), into=text_there)

@@ -12,6 +12,8 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from hf_langcore.errors import InputError
 
+CARD_FILE = "README.md"
+
 _LONGEST = 1 << 18  # signs
 _MOST_PARTS = 8_000  # PyYAML reads some ten thousand a second
 _MOST_DIGITS = 1000

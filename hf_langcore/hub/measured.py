@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import LanguageScore, PerplexityReport
-from hf_langcore.hub.eval_record import EvalRecord, is_commit, is_digest, is_model_name
+from hf_langcore.hub.eval_record import EvalRecord, is_digest, is_model_name
 from hf_langcore.masks import CoreMask
+from hf_langcore.masks.origin import is_commit
 
 PerLanguage: TypeAlias = str | Mapping[str, str] | None
 """One value for all languages, or language -> value."""

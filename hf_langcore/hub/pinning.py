@@ -12,9 +12,10 @@ from huggingface_hub.file_download import repo_folder_name
 
 from hf_langcore.editing.stored import StoredCheckpoint
 from hf_langcore.errors import CoreMaskMismatchError, InputError, LangCoreError
-from hf_langcore.hub.fetch import cached_commit, commit_of, is_repository_id
+from hf_langcore.hub.fetch import cached_commit, commit_of
 from hf_langcore.hub.redaction import Token
 from hf_langcore.masks.fingerprint import Fingerprint, digest_of
+from hf_langcore.masks.origin import is_repository_id
 from hf_langcore.masks.provenance import Provenance
 
 _COMPARED = 64  # tensors; other weights of one architecture differ in nearly all of them

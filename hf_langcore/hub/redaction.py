@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from huggingface_hub import get_token
+
+from hf_langcore.errors import InputError
 
 Token = bool | str | None
 """As everywhere in huggingface_hub: a token, True for the stored one, False for none, None for the stored one if there is."""
@@ -20,6 +24,24 @@ def redacted(text: str, token: Token = None) -> str:
     for secret in _secrets(token):
         text = text.replace(secret, _HIDDEN)
     return _SIGNATURES.sub(rf"\1?{_HIDDEN}", _TOKENS.sub(_HIDDEN, text))
+
+
+def require_no_secret(files: Mapping[str, bytes | Path], *, token: Token = None) -> None:
+    """Refuse to publish an access token that somebody has put into a name, a condition or a card.
+
+    Args:
+        files: Path in the repository -> content. Files on disk are not read: weights are large and hold no words.
+        token: The one that is in use.
+
+    Raises:
+        InputError: A content holds one. It is not part of the message.
+    """
+    secrets = [secret.encode() for secret in _secrets(token)]
+    for name, content in files.items():
+        if isinstance(content, bytes) and any(secret in content for secret in secrets):
+            raise InputError(
+                f"{name} would hold your access token. Remove it from the results or from the card first."
+            )
 
 
 def _secrets(token: Token) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from hf_langcore.errors import CoreMaskFormatError, InputError
 from hf_langcore.files import replace_json
-from hf_langcore.hub.fetch import is_repository_id
+from hf_langcore.hub.eval_record import is_digest
 from hf_langcore.masks import CoreMask
+from hf_langcore.masks.origin import is_commit, is_repository_id
 from hf_langcore.sealing import SEAL, is_intact, sealed
 from hf_langcore.strict_json import read_json
 
@@ -19,8 +20,6 @@ REFERENCE_FILE = "core_mask_ref.json"
 FORMAT = "hf_langcore.core_mask_ref"
 FORMAT_VERSION = 1
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _LIMIT = 1 << 16
 
 
@@ -84,7 +83,7 @@ def public_name(name: str | None, revision: str | None = None) -> str | None:
 
 def commit_or_none(revision: str | None) -> str | None:
     """A revision that is a 40-hex commit; branches and tags may move."""
-    return revision if revision is not None and _COMMIT.fullmatch(revision) else None
+    return revision if is_commit(revision) else None
 
 
 def write_reference(folder: str | Path, core_mask: CoreMask | None) -> CoreMaskReference | None:
@@ -146,10 +145,10 @@ def _checked(values: Any, path: Path) -> CoreMaskReference:
         raise CoreMaskFormatError(f"{path} has fields too many or too few: {repr(odd)[:200]}. Download it again.")
     rules: dict[str, tuple[Callable[[str], object], bool]] = {
         "repo_id": (_is_repository, False),
-        "revision": (_COMMIT.fullmatch, False),
-        "digest": (_DIGEST.fullmatch, False),
+        "revision": (is_commit, False),
+        "digest": (is_digest, False),
         "base_model": (_is_model, True),
-        "base_revision": (_COMMIT.fullmatch, True),
+        "base_revision": (is_commit, True),
     }
     for name, (is_right, may_be_none) in rules.items():
         value = values[name]

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, get_token
+from huggingface_hub import CommitInfo
 
 from hf_langcore.errors import ConfigurationError, HubNotFoundError, InputError
 from hf_langcore.hub.benchmark_results import BenchmarkResult, benchmark_files
 from hf_langcore.hub.commits import Content, Head, commit
 from hf_langcore.hub.eval_record import is_digest
-from hf_langcore.hub.fetch import Repository, is_repository_id
-from hf_langcore.hub.front_matter import split_card
-from hf_langcore.hub.gathering import Results, file_of, gathered, gathered_with, read_file
+from hf_langcore.hub.fetch import Repository
+from hf_langcore.hub.front_matter import CARD_FILE, split_card
+from hf_langcore.hub.gathering import Results, file_of, gathered_with, read_file
 from hf_langcore.hub.measured import MaskOf, Particulars, PerLanguage
 from hf_langcore.hub.model_index import mirrored
 from hf_langcore.hub.placement import require_no_weights, require_right_place
 from hf_langcore.hub.records import RESULTS_FILE, RESULTS_LIMIT, EvalResults
 from hf_langcore.hub.results_table import RESULTS_MARKS, results_section
 from hf_langcore.hub.search import FACTS
-
-__all__ = [
-    "CARD_FILE",
-    "RESULTS_FILE",
-    "EvalResults",
-    "gathered",
-    "load_eval_results",
-    "merged_at",
-    "push_eval_results",
-]
+from hf_langcore.masks.origin import is_repository_id
 
 logger = logging.getLogger(__name__)
 
-CARD_FILE = "README.md"
-
 _CARD_LIMIT = 4 << 20
-_SHORTEST_SECRET = 8
 
 
 def push_eval_results(
@@ -132,9 +119,7 @@ def push_eval_results(
     def files(head: Head) -> Mapping[str, Content]:
         merged = merged_at(head, given) or given
         card = _with_table(mirrored(read_card(head), merged, repo_id=head.repo_id), merged)
-        written: dict[str, Content] = {RESULTS_FILE: merged.to_json().encode(), CARD_FILE: card.encode(), **benchmarks}
-        require_no_secret(written, token=token)
-        return written
+        return {RESULTS_FILE: merged.to_json().encode(), CARD_FILE: card.encode(), **benchmarks}
 
     return commit(
         repo_id,
@@ -228,21 +213,6 @@ def read_card(head: Head) -> str | None:
         raise InputError(
             f"{CARD_FILE} of {head.repo_id!r} is no UTF-8 text ({error}), so that nothing can be added to it. Put it right."
         ) from error
-
-
-def require_no_secret(files: Mapping[str, Content], *, token: bool | str | None = None) -> None:
-    """Refuse to publish an access token that somebody has put into a name or a condition.
-
-    Raises:
-        InputError: A file holds one. It is not part of the message.
-    """
-    known = (token if isinstance(token, str) else None, os.environ.get("HF_TOKEN"), get_token())
-    secrets = [secret.encode() for secret in known if secret and len(secret) >= _SHORTEST_SECRET]
-    for name, content in files.items():
-        if isinstance(content, bytes) and any(secret in content for secret in secrets):
-            raise InputError(
-                f"{name} would hold your access token. Remove it from the results or from the card first."
-            )
 
 
 def _warn_without_commit(records: EvalResults) -> None:

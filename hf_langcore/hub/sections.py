@@ -10,13 +10,12 @@ from typing import Any
 
 from hf_langcore.files import replace_text
 from hf_langcore.hub.card_facts import percent
-from hf_langcore.hub.front_matter import as_list, join_card, split_card, union
+from hf_langcore.hub.front_matter import CARD_FILE, as_list, join_card, split_card, union
 from hf_langcore.hub.markdown import fence, model_link, table
 from hf_langcore.hub.marks import Marks
 from hf_langcore.hub.references import CoreMaskReference, commit_or_none, public_base, public_name
 from hf_langcore.masks import CoreMask
 
-CARD_FILE = "README.md"
 MARKS = Marks("core-region")
 
 _TAG = "core-region"

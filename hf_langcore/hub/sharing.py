@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitInfo, constants
+from huggingface_hub.errors import EntryNotFoundError
 
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError, HubError, HubNotFoundError, InputError
 from hf_langcore.hub.access import hub_errors
 from hf_langcore.hub.card import mask_card
 from hf_langcore.hub.card_data import license_of_base
 from hf_langcore.hub.commits import Content, Head, commit
-from hf_langcore.hub.fetch import Repository, commit_of_path, is_repository_id
+from hf_langcore.hub.fetch import Repository, commit_of_path
+from hf_langcore.hub.front_matter import CARD_FILE
+from hf_langcore.hub.gathering import gathered
 from hf_langcore.hub.pinning import pinned
 from hf_langcore.hub.placement import require_right_place
 from hf_langcore.hub.records import RESULTS_FILE, EvalResults
 from hf_langcore.hub.redaction import Token
-from hf_langcore.hub.results import CARD_FILE, gathered, merged_at, read_card, require_no_secret
+from hf_langcore.hub.results import merged_at, read_card
 from hf_langcore.masks import CoreMask
-from hf_langcore.masks.origin import HubOrigin
+from hf_langcore.masks.origin import HubOrigin, is_repository_id
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE, largest_arrays, read_config
 
 T = TypeVar("T")
@@ -129,7 +132,6 @@ def push_mask(
                 contents[RESULTS_FILE] = known.to_json().encode()
             for name in (MASK_FILE, CONFIG_FILE):
                 contents[name] = Path(folder, name)
-            require_no_secret(contents, token=token)
             return contents
 
         pushed = commit(
@@ -186,7 +188,7 @@ def _fetched(asked: Repository) -> tuple[Path, HubOrigin]:
     try:
         config = asked.fetch(CONFIG_FILE, limit=_CONFIG_LIMIT, doing="load")
     except HubNotFoundError as error:
-        if error.__cause__ is not None and "Entry" in type(error.__cause__).__name__:
+        if isinstance(error.__cause__, EntryNotFoundError):
             raise HubNotFoundError(
                 f"{asked.repo_id!r} holds no core mask: it has no {CONFIG_FILE}"
                 f"{f' in {asked.subfolder!r}' if asked.subfolder else ''}. Name a repository with one; "

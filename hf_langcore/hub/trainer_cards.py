@@ -12,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from hf_langcore.architecture import unwrap
+from hf_langcore.hub.front_matter import CARD_FILE
 from hf_langcore.hub.references import write_reference
-from hf_langcore.hub.sections import CARD_FILE, Base, CardSection, auto_class_of, complete_card, tuned_section
+from hf_langcore.hub.sections import Base, CardSection, auto_class_of, complete_card, tuned_section
 from hf_langcore.masks import CoreMask
 from hf_langcore.modes import note_training
 

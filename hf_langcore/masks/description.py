@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from hf_langcore.errors import CoreMaskFormatError
 from hf_langcore.masks.encoding import Block, Entry, check_entry
 from hf_langcore.sealing import SEAL, seal_of
+from hf_langcore.strict_json import parse_json
 
 _MAX_BYTES = 1 << 25  # about a hundred thousand tensors
 _MAX_VALUES = 1 << 22  # numbers, texts, lists and objects in it
@@ -39,13 +39,8 @@ def parse(path: Path) -> Any:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES or content.count(b",") + content.count(b"[") + content.count(b"{") > _MAX_VALUES:
             raise ValueError(f"it is larger than {_MAX_BYTES} bytes or {_MAX_VALUES} values")  # noqa: TRY301 one message
-        return json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise CoreMaskFormatError(f"{path} is no valid JSON ({error}). {_AGAIN}") from error
 
 
@@ -110,26 +105,6 @@ def _block(values: Any) -> Block:
     if inverted not in {0, 1}:
         raise ValueError(f"a block is inverted or not, got {inverted}")
     return Block(count, low_bits, high_bytes, bool(inverted))
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        seen: set[str] = set()
-        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]!r} stands twice")
-    return dict(pairs)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:80]} is too large")
-    return value
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def _whole(value: Any) -> int:

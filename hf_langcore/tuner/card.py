@@ -10,9 +10,9 @@ from typing import Any
 from peft import PeftModel
 
 from hf_langcore.architecture import unwrap
-from hf_langcore.hub.front_matter import join_card, split_card, union
+from hf_langcore.hub.front_matter import CARD_FILE, join_card, split_card, union
 from hf_langcore.hub.references import commit_or_none
-from hf_langcore.hub.sections import CARD_FILE, Base, CardSection, adapter_section, auto_class_of, complete_card
+from hf_langcore.hub.sections import Base, CardSection, adapter_section, auto_class_of, complete_card
 from hf_langcore.masks import CoreMask
 
 _DONE = "completes_cards"

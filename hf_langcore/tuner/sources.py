@@ -14,10 +14,10 @@ from torch import nn
 from hf_langcore.architecture import Weight, bare_weights
 from hf_langcore.binding import provenance_of
 from hf_langcore.errors import ConfigurationError, CoreMaskFormatError
-from hf_langcore.hub.fetch import Repository, download_options, is_repository_id
+from hf_langcore.hub.fetch import Repository, download_options
 from hf_langcore.hub.references import commit_or_none
 from hf_langcore.masks import CoreMask
-from hf_langcore.masks.origin import HubOrigin
+from hf_langcore.masks.origin import HubOrigin, is_repository_id
 from hf_langcore.masks.storage import CONFIG_FILE
 from hf_langcore.tuner.dequantizing import dequantized
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_langcore.errors import InputError
-from hf_langcore.hub.eval_record import EvalRecord, is_commit, is_digest, is_model_name
+from hf_langcore.hub.eval_record import EvalRecord, is_digest, is_model_name
+from hf_langcore.masks.origin import is_commit
 
 PLAIN = EvalRecord(model="me/model", condition="base", language="en", tokens=100, nll=1.5)
 FULL = replace(

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import HubAccessError, HubError, HubNotFoundError, InputError
-from hf_langcore.hub.fetch import (
-    Repository,
-    commit_of,
-    commit_of_path,
-    download_options,
-    is_repository_id,
-)
+from hf_langcore.hub.fetch import Repository, commit_of, commit_of_path, download_options
+from hf_langcore.masks.origin import is_repository_id
 
 
 def test_a_file_of_a_revision(online: Any) -> None:

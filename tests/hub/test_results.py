@@ -21,6 +21,7 @@ from hf_langcore.hub import records as records_module
 from hf_langcore.hub import results as results_module
 from hf_langcore.hub.eval_record import EvalRecord
 from hf_langcore.hub.records import RESULTS_FILE, EvalResults
+from hf_langcore.hub.redaction import require_no_secret
 from hf_langcore.hub.results import load_eval_results, push_eval_results
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.provenance import Provenance
@@ -246,9 +247,9 @@ def test_no_secret_is_published(hub: Any, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError, match=r"README.md would hold your access token") as caught:
         push_eval_results(MINE, REPO)
     assert hub.tokens.write not in str(caught.value)
-    results_module.require_no_secret({"a": b"fine"}, token=secret)
+    require_no_secret({"a": b"fine"}, token=secret)
     with pytest.raises(InputError, match="a would hold"):
-        results_module.require_no_secret({"a": f"x{secret}y".encode()}, token=secret)
+        require_no_secret({"a": f"x{secret}y".encode()}, token=secret)
     assert RESULTS_FILE not in hub.files(REPO)
 
 
