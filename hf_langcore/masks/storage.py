@@ -75,6 +75,7 @@ def save(planes: Planes, provenance: Provenance, folder: Path, *, digest: str, o
 def load(folder: Path) -> tuple[Planes, Provenance]:
     """Read and check the artifact in `folder`; see `CoreMask.from_pretrained`."""
     for _ in range(_LOOKS - 1):
+        before = _files(folder)
         config = read_config(folder)
         path = _find(folder, config)
         if path is None:
@@ -82,10 +83,20 @@ def load(folder: Path) -> tuple[Planes, Provenance]:
         try:
             return _load(config, path)
         except CoreMaskFormatError:
-            if (read_config(folder), _find(folder, config)) == (config, path):
+            if _files(folder) == before and (read_config(folder), _find(folder, config)) == (config, path):
                 raise
     config = read_config(folder)
     return _load(config, _mask_path(folder, config))
+
+
+def _files(folder: Path) -> list[tuple[int, ...]]:
+    """Which files these are, so that a mask which was replaced twice by the same two is known to have been replaced."""
+    found = []
+    for name in (CONFIG_FILE, MASK_FILE):
+        with contextlib.suppress(OSError):
+            stat = (folder / name).stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+    return found
 
 
 def _load(config: Mapping[str, Any], path: Path) -> tuple[Planes, Provenance]:

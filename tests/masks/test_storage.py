@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from hf_langcore import files
-from hf_langcore.errors import ArtifactExistsError, InputError
+from hf_langcore.errors import ArtifactExistsError, CoreMaskFormatError, InputError
 from hf_langcore.files import sha256_of
 from hf_langcore.masks import CoreMask, storage
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE
@@ -262,3 +262,22 @@ def test_a_reader_beside_a_writer_sees_one_of_the_masks(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert set(seen) <= masks
+
+
+def test_a_mask_that_was_replaced_and_came_back_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writers may leave the folder as it was found, while what was read between is of neither mask."""
+    masks = [CoreMask({"w": torch.arange(2_000) % step == 0}) for step in (3, 5)]
+    masks[0].save_pretrained(tmp_path)
+    real, looks = storage._load, []
+
+    def replaced_meanwhile(config: Any, path: Path) -> Any:
+        looks.append(path)
+        if len(looks) == 1:
+            for each in (masks[1], masks[0]):
+                each.save_pretrained(tmp_path, overwrite=True)
+            raise CoreMaskFormatError("half of one and half of the other")
+        return real(config, path)
+
+    monkeypatch.setattr(storage, "_load", replaced_meanwhile)
+    assert CoreMask.from_pretrained(tmp_path) == masks[0]
+    assert len(looks) == 2
