@@ -31,6 +31,12 @@ def push(
     dataset: Annotated[
         list[str] | None, typer.Option(help="Repository of a data set whose text was used; can be repeated.")
     ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Picture for a mask's card, as FILE or FILE=CAPTION, such as those of `langcore report`. Repeatable."
+        ),
+    ] = None,
     license_: Annotated[
         str | None, typer.Option("--license", help="Of a mask; the base model's if not given.")
     ] = None,
@@ -71,9 +77,15 @@ def push(
             results=results,
             core_mask=core_mask,
             datasets=dataset or (),
+            figures=_captioned(figure or []),
             license=license_,
         )
     loading.show(pushed.facts(), as_json=as_json, rendered=_said(pushed))
+
+
+def _captioned(given: list[str]) -> dict[str | Path, str]:
+    parted = [one.partition("=") for one in given]
+    return {path: caption or Path(path).stem.replace("-", " ").replace("_", " ") for path, _, caption in parted}
 
 
 def _said(pushed: Any) -> str:

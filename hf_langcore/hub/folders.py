@@ -82,6 +82,7 @@ def push_anything(
     results: str | Path | None = None,
     core_mask: str | None = None,
     datasets: Sequence[str] = (),
+    figures: Mapping[str | Path, str] | None = None,
     license: str | None = None,  # noqa: A002 the card's word
 ) -> Pushed:
     """Push a folder or a report, by what it holds.
@@ -94,6 +95,7 @@ def push_anything(
         results: With a mask: a file of results for its card.
         core_mask: With a report: folder or repository of the mask that was perturbed.
         datasets: Repositories of data sets, for a mask's card; of a report at most one.
+        figures: With a mask: pictures for its card, file -> caption.
         license: Of a mask.
 
     Raises:
@@ -110,6 +112,7 @@ def push_anything(
             "--results": (results, ("core mask",)),
             "--core-mask": (core_mask, ("results",)),
             "--dataset": (datasets, ("core mask", "results")),
+            "--figure": (figures, ("core mask",)),
             "--license": (license, ("core mask",)),
         },
     )
@@ -123,6 +126,7 @@ def push_anything(
             results=results,
             license=license,
             datasets=datasets,
+            figures=figures,
             **options,
         )
     elif kind == "results":

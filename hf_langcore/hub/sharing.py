@@ -22,12 +22,15 @@ from hf_langcore.hub.front_matter import CARD_FILE
 from hf_langcore.hub.gathering import gathered
 from hf_langcore.hub.pinning import pinned
 from hf_langcore.hub.placement import require_right_place
-from hf_langcore.hub.records import RESULTS_FILE, EvalResults
+from hf_langcore.hub.records import RESULTS_FILE
 from hf_langcore.hub.redaction import Token
 from hf_langcore.hub.results import merged_at, read_card
 from hf_langcore.masks import CoreMask
 from hf_langcore.masks.origin import HubOrigin, is_repository_id
 from hf_langcore.masks.storage import CONFIG_FILE, MASK_FILE, largest_arrays, read_config
+
+FIGURES = "figures"
+"""Folder of a repository for the pictures of its card."""
 
 T = TypeVar("T")
 
@@ -99,6 +102,7 @@ def push_mask(
     results: Any,
     license: str | None,  # noqa: A002 the card's word
     datasets: Sequence[str],
+    figures: Mapping[str | Path, str],
     commit_message: str | None,
     commit_description: str | None,
     private: bool | None,
@@ -118,6 +122,8 @@ def push_mask(
     if given is not None:
         require_right_place(given, repo_id, base_models=[str(provenance.base_model)], token=token)
     base = license_of_base(shared, token=token)
+    pictures = _pictures(figures)
+    captions = {path: figures[source] for path, source in zip(pictures, figures, strict=True)}
     places: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         with hub_errors("write the files for", repo_id, token=token):
@@ -126,8 +132,18 @@ def push_mask(
         def files(head: Head) -> Mapping[str, Content]:
             places.append(head.repo_id)
             known = merged_at(head, given)
-            card = _card(shared, head, results=known, license=license, datasets=datasets, base_license=base)
-            contents: dict[str, Content] = {CARD_FILE: card.encode()}
+            _require_for_masks(head, shared)
+            card = mask_card(
+                shared,
+                repo_id=head.repo_id,
+                results=known,
+                license=license,
+                datasets=datasets,
+                figures=captions,
+                base_license=base,
+                previous=read_card(head),
+            )
+            contents: dict[str, Content] = {CARD_FILE: card.encode(), **pictures}
             if known is not None:
                 contents[RESULTS_FILE] = known.to_json().encode()
             for name in (MASK_FILE, CONFIG_FILE):
@@ -148,26 +164,23 @@ def push_mask(
     return pushed, HubOrigin(places[-1], pushed.oid)
 
 
-def _card(
-    core_mask: CoreMask,
-    head: Head,
-    *,
-    results: EvalResults | None,
-    license: str | None,  # noqa: A002
-    datasets: Sequence[str],
-    base_license: Mapping[str, str],
-) -> str:
-    """The repository's card, with our part and our metadata renewed."""
-    _require_for_masks(head, core_mask)
-    return mask_card(
-        core_mask,
-        repo_id=head.repo_id,
-        results=results,
-        license=license,
-        datasets=datasets,
-        base_license=base_license,
-        previous=read_card(head),
-    )
+def _pictures(figures: Mapping[str | Path, str]) -> dict[str, Path]:
+    """Path in the repository -> file, in the order of the figures.
+
+    Raises:
+        InputError: A file is missing, or two have one name.
+    """
+    placed: dict[str, Path] = {}
+    for source in map(Path, figures):
+        path = f"{FIGURES}/{source.name}"
+        if not source.is_file():
+            raise InputError(
+                f"There is no picture {str(source)!r}. `langcore report` writes some into its figures folder."
+            )
+        if path in placed:
+            raise InputError(f"Two pictures are called {source.name!r}. Rename one: they are pushed into one folder.")
+        placed[path] = source
+    return placed
 
 
 def _require_for_masks(head: Head, core_mask: CoreMask) -> None:

@@ -271,6 +271,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
         results: Any = None,
         license: str | None = None,  # noqa: A002 the card's word
         datasets: Sequence[str] = (),
+        figures: Mapping[str | Path, str] | None = None,
         commit_message: str | None = None,
         commit_description: str | None = None,
         private: bool | None = None,
@@ -294,6 +295,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
                 `eval/results.json`, which keeps the others that are there.
             license: Of the mask, such as "apache-2.0"; None takes the base model's.
             datasets: Repositories of the data sets whose text was used, for the card.
+            figures: Pictures for the card: local file -> caption, such as those of `langcore report`.
             commit_message: First line of the commit.
             commit_description: Further lines.
             private: Of a repository that is made; None is the account's default.
@@ -325,6 +327,7 @@ class CoreMask(Mapping[str, torch.Tensor]):
             results=results,
             license=license,
             datasets=datasets,
+            figures=figures or {},
             commit_message=commit_message,
             commit_description=commit_description,
             private=private,

@@ -205,6 +205,25 @@ def test_a_push_of_results_renews_the_table(online: Any, found: CoreMask, repo: 
     assert (after[:start] + after[end:]).split() == without.split()
 
 
+def test_pictures_stand_in_the_card(online: Any, found: CoreMask, repo: str, tmp_path: Path) -> None:
+    """They go up in the same commit; a missing one, or two of one name, stop the push before anything is sent."""
+    pictures = [tmp_path / "a" / "shares.png", tmp_path / "b" / "shares.png"]
+    for number, path in enumerate(pictures):
+        path.parent.mkdir()
+        path.write_bytes(b"\x89PNG" + bytes([number]))
+    found.push_to_hub(repo, figures={pictures[0]: "Share of the core by layer [and role]"})
+    assert online.hub.files(repo)["figures/shares.png"] == pictures[0].read_bytes()
+    assert "![Share of the core by layer  and role](figures/shares.png)" in online.hub.files(repo)["README.md"].decode()
+    commits = online.hub.commits(repo)
+    with pytest.raises(InputError, match=r"called 'shares.png'"):
+        found.push_to_hub(repo, figures=dict.fromkeys(pictures, "twice"))
+    with pytest.raises(InputError, match="no picture"):
+        found.push_to_hub(repo, figures={tmp_path / "missing.png": "gone"})
+    with pytest.raises(InputError, match="ends in one of"):
+        found.push_to_hub(repo, figures={__file__: "no picture"})
+    assert online.hub.commits(repo) == commits
+
+
 def test_a_pull_request(online: Any, found: CoreMask) -> None:
     """To somebody else's mask; it can be loaded by its revision."""
     online.hub.create("other/core", files={"README.md": "theirs"})
