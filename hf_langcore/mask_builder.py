@@ -48,7 +48,8 @@ def freeze_mask(
         parameters: Names of parameters, of modules (which means their `.weight`), or patterns with `*`, `?` and `[...]`
             such as "model.layers.*.mlp.down_proj.weight".
         dimensions: Single dimensions: (name, index) of a vector, (name, index, axis) of a matrix in nn.Linear
-            orientation (axis 0 = an output, 1 = an input), or objects with `parameter`, `axis` and `index`, such as
+            orientation (axis 0 = an output, 1 = an input), single weights (name, (row, column)), or objects with
+            `parameter`, `axis` and `index`, such as
             `find_critical_dimensions` and `CoreMask.dimensions` return.
         rows: Name of a matrix -> its rows, the outputs of the linear map.
         columns: Name of a matrix -> its columns, the inputs of the linear map.
@@ -150,15 +151,32 @@ def _dimension(model: nn.Module, given: Any) -> Slab:
         )
     weight = find_weight(model, str(name))
     dims = len(weight.shape)
+    if isinstance(index, (tuple, list)):
+        return _entry(weight, index)
     if axis is None and dims > 1:
         raise InputError(
             f"{weight.name!r} has shape {weight.shape}: say which axis, ({weight.name!r}, {index!r}, axis). 0 is an output (a "
-            "row), 1 an input (a column), in nn.Linear orientation."
+            "row), 1 an input (a column), in nn.Linear orientation; a single weight is (name, (row, column))."
         )
     axis = _index("axis", axis or 0, dims, f"axes of {weight.name!r}")
     stored = weight.storage_axis(axis)
     index = _index("index", index, weight.shape[stored], f"axis {axis} of {weight.name!r}")
     return Slab(weight.name, stored, index, index + 1)
+
+
+def _entry(weight: Weight, index: Sequence[Any]) -> Slab:
+    """A single weight of a matrix."""
+    if len(weight.shape) != _MATRIX or len(index) != _MATRIX:
+        raise InputError(
+            f"A single weight is (row, column) of a matrix, got {tuple(index)!r} of {weight.name!r} with shape {weight.shape}. "
+            "Weights of stacked experts cannot be named one by one; name the parameter."
+        )
+    stored = [weight.storage_axis(axis) for axis in range(_MATRIX)]
+    row, column = (
+        _index("index", one, weight.shape[axis], f"{word} of {weight.name!r}")
+        for one, axis, word in zip(index, stored, ("rows", "columns"), strict=True)
+    )
+    return Slab(weight.name, stored[0], row, row + 1, ((stored[1], column),))
 
 
 def _slices(model: nn.Module, given: Indices, word: str) -> Iterator[Slab]:

@@ -87,6 +87,19 @@ def test_dimensions(llama: Any, gpt2: Any) -> None:
     assert freeze_mask(gpt2, dimensions=found)[C_FC].all(1).nonzero().view(-1).tolist() == [5]
 
 
+def test_single_weights(llama: Any, gpt2: Any) -> None:
+    """Row and column in nn.Linear orientation, also where the matrix is stored the other way round."""
+    entry = CriticalDimension(Q, None, (3, 20), 0.0, 9.0, 3.0, kind="weight")
+    assert freeze_mask(llama, dimensions=[entry, (Q, (4, 1))])[Q].nonzero().tolist() == [[3, 20], [4, 1]]
+    mask = freeze_mask(gpt2, dimensions=[(C_FC, (100, 7))])
+    assert mask[C_FC].nonzero().tolist() == [[7, 100]]
+    for wrong, message in (((1, 2, 3), "row, column"), ((0, 32), "columns of"), ((32, 0), "rows of")):
+        with pytest.raises(InputError, match=message):
+            freeze_mask(llama, dimensions=[(Q, wrong)])
+    with pytest.raises(InputError, match="row, column"):
+        freeze_mask(llama, dimensions=[("model.norm", (1, 2))])
+
+
 def test_heads_with_grouped_queries(llama: Any) -> None:
     """A query head, and the key-value head that it reads; two that share it do not have it twice."""
     mask = freeze_mask(llama, heads={1: 3})

@@ -32,12 +32,14 @@ class Slab(NamedTuple):
         axis: Axis of the stored tensor.
         start: First index.
         stop: Index after the last.
+        fixed: Further axes with the one index of each that counts; none for whole rows and columns.
     """
 
     parameter: str
     axis: int
     start: int
     stop: int
+    fixed: tuple[tuple[int, int], ...] = ()
 
 
 class Group(Protocol):
@@ -131,6 +133,8 @@ def fill(shapes: Mapping[str, tuple[int, ...]], slabs: Iterable[Slab]) -> dict[s
 
 def part_of(tensor: torch.Tensor, slab: Slab) -> torch.Tensor:
     """The slab of a tensor, as a view."""
+    for axis, index in slab.fixed:
+        tensor = tensor.narrow(axis, index, 1)
     return tensor.narrow(slab.axis, slab.start, slab.stop - slab.start) if tensor.dim() else tensor
 
 

@@ -91,7 +91,7 @@ def load(folder: Path) -> tuple[Planes, Provenance]:
 
 def _files(folder: Path) -> list[tuple[int, ...]]:
     """Which files these are, so that a mask which was replaced twice by the same two is known to have been replaced."""
-    found = []
+    found: list[tuple[int, ...]] = []
     for name in (CONFIG_FILE, MASK_FILE):
         with contextlib.suppress(OSError):
             stat = (folder / name).stat()
