@@ -15,11 +15,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_langcore.data import corpora_from_folder
-from hf_langcore.recipes.protection import run_protection
-from hf_langcore.recipes.protection_methods import standard_methods
-from hf_langcore.recipes.protection_page import TITLES, write_protection_page
-from hf_langcore.recipes.protection_shields import compute_shields
-from hf_langcore.recipes.protection_tasks import arithmetic_task, language_task
+from hf_langcore.recipes.protection.methods import standard_methods
+from hf_langcore.recipes.protection.page import TITLES, write_protection_page
+from hf_langcore.recipes.protection.runs import run_protection
+from hf_langcore.recipes.protection.shields import compute_shields
+from hf_langcore.recipes.protection.tasks import arithmetic_task, language_task
 
 
 def main() -> None:

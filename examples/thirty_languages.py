@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_langcore.data import corpora_from_folder
 from hf_langcore.files import replace_text
 from hf_langcore.recipes.language_table import PAPER_LANGUAGES, FractionTable, language_table, to_markdown
-from hf_langcore.recipes.protection_page import MARKER as PROTECTION_MARKER
+from hf_langcore.recipes.protection.page import MARKER as PROTECTION_MARKER
 
 BLOCK_SIZE = 128
 CORE_TOKENS = 96 * BLOCK_SIZE

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hf_langcore.recipes.protection import ProtectionRun
-from hf_langcore.recipes.protection_tasks import ProtectionSize, Target
+from hf_langcore.recipes.protection.runs import ProtectionRun
+from hf_langcore.recipes.protection.tasks import ProtectionSize, Target
 
 TRAIN = {
     "en": ["the cat sat on the mat and looked at the moon", "a dog ran home over the old bridge at night"] * 3,

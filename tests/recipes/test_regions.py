@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from hf_langcore.editing import perturb
+from hf_langcore.errors import CoreMaskMismatchError, InputError
 from hf_langcore.evaluation import LanguageScore, PerplexityReport, evaluate_perplexity, prepare_scoring
 from hf_langcore.importance import compute_importance
+from hf_langcore.masks import CoreMask
 from hf_langcore.recipes import regions as regions_module
-from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
+from hf_langcore.recipes.regions import compare_regions, harm_ratio, paper_regions, standard_regions
 
 
 @pytest.fixture
@@ -75,3 +77,27 @@ def test_harm_ratio() -> None:
         {name: {"en": LanguageScore(en, 9), "zh": LanguageScore(zh, 9)} for name, (en, zh) in rows.items()}
     )
     assert harm_ratio(report, "top", ["r0", "r1"]) == {"en": 3.0, "zh": math.inf}
+
+
+def test_paper_regions(llama: Any, scores: Any) -> None:
+    """The four kinds by name: the masks that these names stand for."""
+    magnitude = compute_importance(llama, method="magnitude")
+    regions = paper_regions(scores, 0.1, magnitude=magnitude, random_seeds=2)
+    assert list(regions) == ["top", "bottom", "magnitude", "random 0", "random 1"]
+    assert regions["magnitude"] == CoreMask.from_scores(magnitude, fraction=0.1)
+    assert regions["bottom"] == CoreMask.from_scores(scores, fraction=0.1, which="bottom")
+    assert regions["random 1"] == CoreMask.from_scores(scores, fraction=0.1, which="random", seed=1)
+    assert list(paper_regions(scores, 0.1)) == ["top", "bottom", "random 0"]
+
+
+def test_wrong_regions_are_refused_before_anything_is_measured(
+    llama: Any, tokenizer: Any, texts: Any, scores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A way that does not exist, and a mask of another model that comes last."""
+    task, regions = prepare_scoring(llama, tokenizer, texts), standard_regions(scores, 0.1)
+    monkeypatch.setattr(regions_module, "score", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(InputError, match="how must be"):
+        compare_regions(llama, task, regions, how="melt", progress=False)  # type: ignore[arg-type]
+    other = CoreMask({"model.layers.9.mlp.up_proj.weight": torch.ones(2, 2, dtype=torch.bool)})
+    with pytest.raises(CoreMaskMismatchError, match=r"layers\.9"):
+        compare_regions(llama, task, {**regions, "other": other}, progress=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_langcore.extras import require
 from hf_langcore.files import replace_file
-from hf_langcore.recipes.protection_report import Interval, Summary
+from hf_langcore.recipes.protection.report import Interval, Summary
 
 _MARKS = "osD^vP*X<>hd"  # shapes besides colours, for those who cannot tell the colours apart
 _LINEAR_BELOW = 2  # per cent; the axis is logarithmic above and below that

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_langcore.recipes.protection_shields import Frozen
+from hf_langcore.recipes.protection.shields import Frozen
 
 FULL = "full fine-tuning"
 ANCHOR = "anchor, uniform"

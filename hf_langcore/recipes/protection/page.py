@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_langcore.files import replace_text
-from hf_langcore.recipes.protection import ProtectionRun
-from hf_langcore.recipes.protection_figure import draw_protection
-from hf_langcore.recipes.protection_methods import standard_methods
-from hf_langcore.recipes.protection_report import below, curves_of, pairs_to_markdown, summarise, to_markdown
-from hf_langcore.recipes.protection_shields import ShieldSize
-from hf_langcore.recipes.protection_tasks import ProtectionSize
+from hf_langcore.recipes.protection.figure import draw_protection
+from hf_langcore.recipes.protection.methods import standard_methods
+from hf_langcore.recipes.protection.report import below, curves_of, pairs_to_markdown, summarise, to_markdown
+from hf_langcore.recipes.protection.runs import ProtectionRun
+from hf_langcore.recipes.protection.shields import ShieldSize
+from hf_langcore.recipes.protection.tasks import ProtectionSize
 
 MARKER = "# What is learned against what is kept"
 TITLES = {"zh": "Chinese", "arithmetic": "Arithmetic"}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.protection import ProtectionRun
-from hf_langcore.recipes.protection_methods import FULL, Method
+from hf_langcore.recipes.protection.methods import FULL, Method
+from hf_langcore.recipes.protection.runs import ProtectionRun
 
 # Two-sided 95 % quantiles of Student's t by number of seeds.
 _T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}

@@ -20,9 +20,9 @@ from transformers import PrinterCallback
 from hf_langcore.evaluation import score
 from hf_langcore.files import replace_json
 from hf_langcore.recipes.bits import copy_weights, count_changed
-from hf_langcore.recipes.protection_methods import RANK, Method
-from hf_langcore.recipes.protection_shields import Shields
-from hf_langcore.recipes.protection_tasks import ProtectionTask, Target
+from hf_langcore.recipes.protection.methods import RANK, Method
+from hf_langcore.recipes.protection.shields import Shields
+from hf_langcore.recipes.protection.tasks import ProtectionTask, Target
 from hf_langcore.recipes.quiet import quiet_transformers
 from hf_langcore.training import CoreRegionSFTConfig, CoreRegionSFTTrainer
 from hf_langcore.tuner import CoreRegionConfig

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hf_langcore.errors import MissingExtraError
-from hf_langcore.recipes import protection_figure
-from hf_langcore.recipes.protection_figure import draw_protection
-from hf_langcore.recipes.protection_report import Interval, Summary
+from hf_langcore.recipes.protection import figure as protection_figure
+from hf_langcore.recipes.protection.figure import draw_protection
+from hf_langcore.recipes.protection.report import Interval, Summary
 
 
 def point(name: str, gain: float, forgotten: float, width: float = 0.01) -> Summary:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hf_langcore.recipes.protection_methods import ANCHOR, FULL, WEIGHTED, standard_methods
-from hf_langcore.recipes.protection_report import PAIRS
+from hf_langcore.recipes.protection.methods import ANCHOR, FULL, WEIGHTED, standard_methods
+from hf_langcore.recipes.protection.report import PAIRS
 
 
 def test_every_protection_has_its_control() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_langcore.recipes.protection_page import MARKER, write_protection_page
-from hf_langcore.recipes.protection_report import PAIRS
-from hf_langcore.recipes.protection_tasks import Target
+from hf_langcore.recipes.protection.page import MARKER, write_protection_page
+from hf_langcore.recipes.protection.report import PAIRS
+from hf_langcore.recipes.protection.tasks import Target
 
 
 def test_the_page_is_filled_below_its_marker(make_run: Any, tmp_path: Path) -> None:

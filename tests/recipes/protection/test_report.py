@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.protection_methods import FULL, Method
-from hf_langcore.recipes.protection_report import (
+from hf_langcore.recipes.protection.methods import FULL, Method
+from hf_langcore.recipes.protection.report import (
     PAIRS,
     Interval,
     below,
@@ -146,7 +146,7 @@ def test_the_table_of_a_task(runs: list[Any], make_run: Any) -> None:
     assert {line.count("|") for line in lines} == {6}
     assert "| slow | -0.200 (-0.200 to -0.200) | +10.5 % " in lines[3]
     assert lines[4].endswith("| 0 of 21 |")
-    from hf_langcore.recipes.protection_tasks import Target
+    from hf_langcore.recipes.protection.tasks import Target
 
     exact = [make_run("fast", seed, 1.0, 0.1, target_after=Target(3.0, 0.25)) for seed in range(2)]
     lines = to_markdown(summarise(exact, METHODS)).splitlines()

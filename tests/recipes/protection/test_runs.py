@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from hf_langcore.recipes import protection as protection_module
-from hf_langcore.recipes.protection import ProtectionRun, read_run, run_protection
-from hf_langcore.recipes.protection_methods import Method
-from hf_langcore.recipes.protection_shields import Shields, ShieldSize, compute_shields
-from hf_langcore.recipes.protection_tasks import ProtectionTask, arithmetic_task, language_task
+from hf_langcore.recipes.protection import runs as protection_module
+from hf_langcore.recipes.protection.methods import Method
+from hf_langcore.recipes.protection.runs import ProtectionRun, read_run, run_protection
+from hf_langcore.recipes.protection.shields import Shields, ShieldSize, compute_shields
+from hf_langcore.recipes.protection.tasks import ProtectionTask, arithmetic_task, language_task
 
 METHODS = [
     Method("plain", learning_rate=5e-3),

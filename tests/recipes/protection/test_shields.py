@@ -11,7 +11,7 @@ import torch
 from hf_langcore.errors import InputError
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.protection_shields import Shields, ShieldSize, compute_shields
+from hf_langcore.recipes.protection.shields import Shields, ShieldSize, compute_shields
 
 SIZE = ShieldSize(
     fraction=0.1, core_languages=("en", "zh"), block_size=12, core_blocks=2, column_blocks=2, fisher_blocks=2

@@ -8,7 +8,7 @@ from typing import Any
 from hf_langcore.data import pack_blocks, start_token
 from hf_langcore.evaluation import score
 from hf_langcore.recipes.arithmetic import arithmetic_rows
-from hf_langcore.recipes.protection_tasks import arithmetic_task, language_task
+from hf_langcore.recipes.protection.tasks import arithmetic_task, language_task
 
 
 def blocks_of(bpe: Any, texts: Any, language: str, size: int) -> list[list[int]]:

@@ -1,0 +1,95 @@
+"""Experiments by name: sizes, keeping, going on, failing one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_langcore.errors import InputError, UnsupportedModelError
+from hf_langcore.recipes.paper import catalogue
+from hf_langcore.recipes.paper import runner as paper
+from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.paper.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
+from hf_langcore.recipes.paper.runner import run_paper, run_recipe
+from hf_langcore.recipes.paper.texts import Texts
+from hf_langcore.report import Section, Table, read_sections
+
+
+@pytest.fixture
+def bench(llama: Any, tokenizer: Any, texts: dict[str, list[str]], tmp_path: Path) -> Bench:
+    parted = Texts(
+        {name: each[:2] for name, each in texts.items()}, {name: each[2:] for name, each in texts.items()}, "tiny"
+    )
+    return Bench(llama, tokenizer, parted, output=tmp_path, settings=BenchSettings(block_size=16))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Two recipes, one of which can fail, in the catalogue's place; what was run is listed."""
+    calls: list[tuple[str, Any]] = []
+
+    def counting(bench: Bench, *, counts: Sequence[int] = (1, 2), language: str = "en") -> Section:
+        calls.append(("counting", tuple(counts)))
+        rows = tuple((str(count), count) for count in counts)
+        return Section("counting", "Counting", (language,), (Table("counts", "Counts", ("count", "n"), rows),))
+
+    def failing(bench: Bench) -> Section:
+        calls.append(("failing", None))
+        raise UnsupportedModelError("The model has no norm weights.")
+
+    functions = {"counting": counting, "failing": failing}
+    recipes = {name: Recipe(name, name.title(), name, 2.0) for name in functions}
+    monkeypatch.setattr(Recipe, "function", lambda self: functions[self.name])
+    for module in (catalogue, paper):
+        monkeypatch.setattr(module, "RECIPES", recipes)
+    return calls
+
+
+def test_a_finished_experiment_is_kept(bench: Bench, ran: list[Any]) -> None:
+    """The same sizes are read from the folder; other sizes, or a damaged file, are run again."""
+    first = run_recipe(bench, "counting")
+    assert run_recipe(bench, "counting", {"counts": (1, 2)}) == first
+    assert len(ran) == 1
+    other = run_recipe(bench, "counting", {"counts": (3,)})
+    assert other.part("counts").rows == (("3", 3),)
+    path = bench.output / "sections" / "counting.json"
+    path.write_text(path.read_text().replace('"3"', '"4"'))
+    assert run_recipe(bench, "counting", {"counts": (3,)}).part("counts").rows == (("3", 3),)
+    assert len(ran) == 3
+
+
+def test_one_failure_does_not_stop_the_others(bench: Bench, ran: list[Any]) -> None:
+    """It is named, with the reason."""
+    said: list[str] = []
+    run = run_paper(bench, only=["failing", "counting"], sizes={"counting": {"counts": (5,)}}, tell=said.append)
+    assert [one.name for one in run.sections] == ["counting"]
+    assert run.failed == {"failing": "The model has no norm weights."}
+    assert any("no norm weights" in line for line in said)
+    assert [one.parts for one in read_sections(bench.output)] == [one.parts for one in run.sections]
+    again = run_paper(bench, sizes={"counting": {"counts": (5,)}}, tell=said.append)
+    assert again.sections == run.sections
+    assert [name for name, _ in ran] == ["failing", "counting", "failing"]
+
+
+def test_wrong_names_and_sizes_are_known_before_anything_runs(bench: Bench, ran: list[Any]) -> None:
+    """And the message says which there are."""
+    with pytest.raises(InputError, match="counting, failing"):
+        run_paper(bench, only=["counting", "nothing"])
+    with pytest.raises(InputError, match="counts, language"):
+        run_paper(bench, sizes={"counting": {"count": 1}})
+    with pytest.raises(InputError, match="numbers"):
+        run_recipe(bench, "counting", {"language": object()})
+    assert not ran
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_of_the_catalogue_can_be_called(name: str) -> None:
+    """Its function exists, takes a bench first, and all its sizes have values."""
+    sizes = find_recipe(name).sizes()
+    assert sizes
+    assert checked_sizes(find_recipe(name), {}) == sizes
+    json.dumps(sizes)
