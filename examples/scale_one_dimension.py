@@ -13,11 +13,10 @@ def main() -> None:
     model, tokenizer = pretrain(mini_corpora(sentences=1000), shape=TinyModel(steps=300))
     held_out = mini_corpora(["en", "ru", "zh"], sentences=80, start=1000)
 
-    ranking = find_critical_dimensions(model, tokenizer, held_out, candidates=24, max_tokens=256)
-    for one in (*ranking[:3], ranking[-1]):
-        print(f"{one.parameter}[{one.index}] x{one.factor:g}: perplexity x{one.perplexity_ratio:.2f}")
+    scan = find_critical_dimensions(model, tokenizer, held_out, kinds="norm", candidates=48, max_tokens=256)
+    print(scan)
 
-    strongest = ranking[0]
+    strongest = scan.measured[0]  # the scan itself lists critical ones only, of which a model may have none
     reports = {"base": evaluate_perplexity(model, tokenizer, held_out)}
     for factor in (0, 2, 4, 10):
         with scale_dimension(model, strongest.parameter, strongest.index, factor=factor):

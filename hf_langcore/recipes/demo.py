@@ -28,8 +28,8 @@ from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
 from hf_langcore.recipes.retention import FineTuning, Run, compare_fine_tuning
-from hf_langcore.recipes.tables import critical_table, harm_line, run_table
-from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
+from hf_langcore.recipes.tables import harm_line, run_table
+from hf_langcore.scanning import CriticalScan, find_critical_dimensions
 
 CORE_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
 FRACTION = 0.03
@@ -68,7 +68,7 @@ class DemoResult:
     core_mask: CoreMask
     regions: PerplexityReport
     harm: dict[str, float]
-    critical: list[CriticalDimension]
+    critical: CriticalScan
     runs: list[Run]
     retention: PerplexityReport
     seconds: dict[str, float]
@@ -115,8 +115,8 @@ def run_demo(
         critical = find_critical_dimensions(
             model, tokenizer, held_out, candidates=size.candidates, block_size=128, max_tokens=128, progress=progress
         )
-    tell("\n[bold]2. Critical dimensions[/bold]: norm weights, each edited, measured and restored")
-    tell(critical_table(critical[:5]))
+    tell("\n[bold]2. Critical dimensions[/bold]: each candidate edited, measured and restored")
+    tell(critical)
     with clock("fine-tune"):
         runs, retention = compare_fine_tuning(model, tokenizer, core_mask, task, _fine_tuning(size), progress=progress)
     tell("\n[bold]3. Fine-tuning[/bold] on small sums, and what it does to every language")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from hf_langcore.recipes.retention import Run
-from hf_langcore.scanning import CriticalDimension
 
 
 def harm_line(harm: Mapping[str, float], *, fraction: float) -> str:
@@ -18,23 +17,6 @@ def harm_line(harm: Mapping[str, float], *, fraction: float) -> str:
         f"Zeroing the top {100 * fraction:g} % hurts more than zeroing random weights in {len(above)} of {len(harm)} languages; "
         f"the smallest ratio of the rises in loss is {harm[smallest]:.1f} ({smallest})."
     )
-
-
-def critical_table(critical: Sequence[CriticalDimension]) -> Table:
-    """Dimensions and what their edit does."""
-    table = Table()
-    table.add_column("norm", overflow="fold")
-    for column in ("index", "factor", "perplexity", "ratio"):
-        table.add_column(column, justify="right")
-    for one in critical:
-        table.add_row(
-            one.parameter.removesuffix(".weight"),
-            str(one.index),
-            f"x{one.factor:g}",
-            f"{one.perplexity:.2f}",
-            f"{one.perplexity_ratio:.2f}",
-        )
-    return table
 
 
 def run_table(runs: Sequence[Run]) -> Table:

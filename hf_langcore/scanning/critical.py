@@ -1,65 +1,52 @@
-"""Critical dimensions, first version: norm dimensions ranked by really editing them.
+"""Critical dimensions: norm gains, rows, columns and single weights that make perplexity explode.
 
-The talk behind Zhang et al., ACL 2024, reports that one norm weight of LLaMA2-13B, set to 1 or multiplied by 10,
-takes perplexity from 6 to 10^4. Here every candidate is edited, measured and restored. Where a model has more
-norm dimensions than `candidates`, two cheap signals choose which are edited: the first-order effect of the edit (one
-backward pass) and the largest activation that the dimension carries (one forward pass).
+Candidates come from activations (one forward pass), from gradients (one backward pass), from the weights alone and from the
+concentration of a core mask. Each is edited, measured and restored: all of them on an excerpt of the text, the strongest on
+all of it, beside matched controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from tqdm.auto import tqdm
 
-from hf_langcore.architecture import Weight, bare_weights, require_editable
 from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora
-from hf_langcore.editing import scale_dimension
 from hf_langcore.errors import InputError, UnsupportedModelError
-from hf_langcore.evaluation import ScoringTask, prepare_scoring, score
-from hf_langcore.modes import eval_mode, gradients_for
+from hf_langcore.evaluation import prepare_scoring
+from hf_langcore.evaluation.circumstances import circumstances
+from hf_langcore.masks import CoreMask
+from hf_langcore.scanning.candidates import require_kinds
+from hf_langcore.scanning.options import Options
+from hf_langcore.scanning.proposals import SOURCES, Request, propose
+from hf_langcore.scanning.result import CriticalDimension, CriticalScan
+from hf_langcore.scanning.stages import run_stages
+from hf_langcore.scanning.tensors import Tensors, norm_weights
+from hf_langcore.scanning.verification import Reuse, Session
 
-_PREVIEW_WINDOWS = 4  # windows per language for the two cheap signals
+__all__ = ["CriticalDimension", "find_critical_dimensions", "norm_weights"]
 
-
-@dataclass(frozen=True, slots=True)
-class CriticalDimension:
-    """A dimension and what its edit does.
-
-    Attributes:
-        parameter: Name of the norm weight.
-        axis: 0; norm weights have one axis.
-        index: Index of the dimension.
-        factor: The factor, of those tried, that hurts most.
-        perplexity: Geometric mean perplexity over languages under that edit.
-        base_perplexity: The same without an edit.
-    """
-
-    parameter: str
-    axis: int
-    index: int
-    factor: float
-    perplexity: float
-    base_perplexity: float
-
-    @property
-    def perplexity_ratio(self) -> float:
-        """How many times larger the perplexity becomes."""
-        return self.perplexity / self.base_perplexity
+KINDS = ("norm", "row", "column", "weight")
 
 
-def find_critical_dimensions(
+def find_critical_dimensions(  # noqa: PLR0913 options by keyword
     model: nn.Module,
     tokenizer: Any,
     corpora: Corpora,
     *,
+    kinds: Sequence[str] = KINDS,
+    sources: Sequence[str] = SOURCES,
+    core_mask: CoreMask | None = None,
+    dimensions: Sequence[Any] = (),
     factors: Sequence[float] = (0.0, 10.0),
+    matrix_factors: Sequence[float] = (0.0,),
     candidates: int | None = 512,
+    confirm: int = 32,
+    controls: int = 8,
+    min_ratio: float = 2.0,
+    reuse: Reuse = "auto",
     block_size: int = DEFAULT_BLOCK_SIZE,
     batch_size: int | Literal["auto"] = "auto",
     max_tokens: int | None = 512,
@@ -67,36 +54,62 @@ def find_critical_dimensions(
     bos_token_id: int | None = None,
     text_column: str = "text",
     progress: bool = True,
-) -> list[CriticalDimension]:
-    """Rank norm dimensions by what their edit does to perplexity, strongest first.
+) -> CriticalScan:
+    """Find the dimensions and single weights whose edit alone makes perplexity explode.
+
+    Every candidate is really edited in the weights, measured and restored, first on about 1024 tokens of the text; the
+    `confirm` strongest are measured again on all of it. One is reported as critical when
+
+    - the 95 % interval of its perplexity ratio lies above `min_ratio`, and
+    - its edit raises the loss more than twice (of gains: 1.5 times) as much as the same edit of each of its matched controls: other places of
+      the same tensor, drawn at random; for single weights those nearest in magnitude and the largest others of the same row
+      and column. The few strongest places of a tensor are no controls, so that two special ones do not hide each other.
+
+    Of edits that do equally much (within 10 % of the rise in loss) the smallest is reported first.
 
     Args:
-        model: A causal LM, bare or wrapped; every bit of it is restored.
+        model: A causal LM, bare or wrapped; every bit of it is restored. With active adapters the edits act on the effective
+            weights.
         tokenizer: Any callable with transformers' tokenizer interface.
         corpora: Language -> texts.
-        factors: Factors for the effective gain of the dimension; each is tried, the worst counts.
-        candidates: At most so many dimensions are edited, chosen by first-order effect and by activation; None edits
-            all. The cost is `candidates * len(factors)` passes over the text.
+        kinds: What is edited: "norm" (single gains of norms), "row" and "column" (of matrices, in nn.Linear orientation) and
+            "weight" (single entries of matrices).
+        sources: Who proposes candidates: "activations" (one forward pass), "gradients" (one backward pass), "weights".
+        core_mask: A mask of the model; the rows, columns and gains in which it concentrates are candidates, too.
+        dimensions: Further candidates: (name, index), (name, index, axis) of a matrix, (name, (row, column)).
+        factors: Factors for the effective gain of norm dimensions; each is tried, the worst counts.
+        matrix_factors: The same for rows, columns and single weights.
+        candidates: At most so many places are edited; None edits all norm dimensions and whatever is proposed besides.
+        confirm: How many of them are measured on the whole text.
+        controls: Controls of each of those that pass `min_ratio`, and of the strongest four.
+        min_ratio: The least perplexity ratio that counts as critical.
+        reuse: "auto" leaves out the layers below an edit where that gives the same losses bit for bit; "off" never does.
         block_size: Tokens per window.
         batch_size: Windows per forward pass.
         max_tokens: At most so many scored tokens per language.
-        seed: Shuffles the documents; None keeps their order.
+        seed: Shuffles the documents, None keeps their order; also of the controls.
         bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
         text_column: Column of data sets, `.jsonl` and `.parquet` files.
         progress: Show a progress bar.
 
     Returns:
-        One entry per edited dimension.
+        The critical dimensions, strongest first, as a sequence that is empty where there are none; `.measured` has all that
+        were edited.
 
     Raises:
-        UnsupportedModelError: The model has no norm weights.
-        CorpusError: A text is missing, empty or too short.
+        UnsupportedModelError: The model has nothing of the kinds that are asked for, or is quantised.
+        CorpusError: A text is missing, empty or too short to tell.
+        InputError: An option or a dimension is out of range.
+        NonFiniteError: The model gives NaN or infinity without any edit.
+
+    Example:
+        >>> scan = find_critical_dimensions(model, tokenizer, corpora)  # doctest: +SKIP
+        >>> scan[0].parameter, scan[0].index, scan[0].perplexity_ratio  # doctest: +SKIP
+        ('model.layers.1.mlp.down_proj.weight', (2533, 7890), 152.9)
     """
-    if not factors or (candidates is not None and candidates < 1):
-        raise InputError(
-            f"Pass at least one factor and one candidate, got factors={factors!r}, candidates={candidates!r}."
-        )
-    norms = norm_weights(model)
+    request = Request(require_kinds(kinds), tuple(sources), core_mask, tuple(dimensions), candidates)
+    options = Options(tuple(factors), tuple(matrix_factors), confirm, controls, min_ratio, seed or 0)
+    _require_usual(request, options)
     task = prepare_scoring(
         model,
         tokenizer,
@@ -107,105 +120,48 @@ def find_critical_dimensions(
         bos_token_id=bos_token_id,
         text_column=text_column,
     )
-    chosen = _candidates(model, norms, task, candidates)
+    tensors = Tensors.of(model)
+    notes = _missing(model, tensors, request)
+    about = {**task.settings, **circumstances(model), **request.to_dict(), **options.to_dict(), "notes": notes}
+    with Session(model, tensors, reuse=reuse) as session:
+        chosen = propose(model, tensors, task, request)
+        return run_stages(
+            session, model, tensors, task, chosen, options, settings=about, batch_size=batch_size, progress=progress
+        )
 
-    def mean_perplexity() -> float:
-        return score(model, task, batch_size=batch_size, on_nonfinite="inf", progress=False).mean()
 
-    base = score(model, task, batch_size=batch_size, progress=False).mean()
-    bar = tqdm(chosen, desc="critical dimensions", unit="dim", disable=not progress)
-    found = [_measure(model, name, index, factors, base, mean_perplexity) for name, index in bar]
-    return sorted(found, key=lambda one: (-one.perplexity_ratio, one.parameter, one.index))
+def _require_usual(request: Request, options: Options) -> None:
+    if not options.factors or not options.matrix_factors or (request.limit is not None and request.limit < 1):
+        raise InputError(
+            f"Pass at least one factor and one candidate, got factors={options.factors!r}, "
+            f"matrix_factors={options.matrix_factors!r}, candidates={request.limit!r}."
+        )
+    if not all(math.isfinite(factor) for factor in (*options.factors, *options.matrix_factors)):
+        raise InputError(f"Factors are finite numbers, got {(*options.factors, *options.matrix_factors)!r}.")
+    if not set(request.sources) <= set(SOURCES):
+        raise InputError(f"sources are some of {list(SOURCES)}, got {list(request.sources)!r}.")
+    if options.confirm < 1 or options.controls < 1 or not options.min_ratio > 1:
+        raise InputError(
+            f"confirm and controls are at least 1 and min_ratio is above 1, got confirm={options.confirm!r}, "
+            f"controls={options.controls!r}, min_ratio={options.min_ratio!r}."
+        )
 
 
-def norm_weights(model: nn.Module) -> dict[str, Weight]:
-    """The gains of all norms, the final one included.
+def _missing(model: nn.Module, tensors: Tensors, request: Request) -> list[str]:
+    """What is asked for and not there, in words.
 
     Raises:
-        UnsupportedModelError: There are none.
+        UnsupportedModelError: Nothing that is asked for is there.
     """
-    norms = {
-        name: weight
-        for name, weight in bare_weights(model).items()
-        if weight.parameter.dim() == 1 and name.endswith(".weight") and "norm" in type(weight.owner).__name__.lower()
-    }
-    if not norms:
-        raise UnsupportedModelError(
-            "The model has no norm weights (no module with 'norm' in its class name and a weight vector), so there are no "
-            "norm dimensions to scan."
-        )
-    for weight in norms.values():
-        require_editable(weight)
-    return norms
-
-
-def _measure(
-    model: nn.Module, name: str, index: int, factors: Sequence[float], base: float, measure: Callable[[], float]
-) -> CriticalDimension:
-    worst = (0.0, factors[0])
-    for factor in factors:
-        with scale_dimension(model, name, index, factor=factor):
-            worst = max(worst, (measure(), factor))
-    return CriticalDimension(name, 0, index, worst[1], worst[0], base)
-
-
-def _candidates(
-    model: nn.Module, norms: dict[str, Weight], task: ScoringTask, limit: int | None
-) -> list[tuple[str, int]]:
-    everything = [(name, index) for name, weight in norms.items() for index in range(weight.parameter.numel())]
-    if limit is None or len(everything) <= limit:
-        return everything
-    activations, effects = _signals(model, norms, task)
-    # Relative to the norm's other dimensions: late layers have larger activations everywhere.
-    peaks = [activations[name] / activations[name].median().clamp_min(1e-12) for name in norms]
-    by_activation = torch.cat(peaks).argsort(descending=True, stable=True)
-    by_effect = torch.cat([effects[name] for name in norms]).argsort(descending=True, stable=True)
-    # Alternate between the two rankings, so that neither signal has to be right alone.
-    merged = torch.stack([by_activation, by_effect], dim=1).flatten().tolist()
-    return [everything[position] for position in list(dict.fromkeys(merged))[:limit]]
-
-
-def _signals(
-    model: nn.Module, norms: dict[str, Weight], task: ScoringTask
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Largest absolute output of each norm dimension, and abs(gradient x effective gain) of its weight."""
-    parameters = [weight.parameter for weight in norms.values()]
-    largest = {name: torch.zeros(weight.parameter.shape) for name, weight in norms.items()}
-    offsets = {
-        name: weight.gain_offset for name, weight in norms.items()
-    }  # probes the norms, so before they are watched
-    with eval_mode(model), gradients_for(model, parameters), _watch(norms, largest), torch.enable_grad():
-        for windows in task.windows.values():
-            for window in windows[:_PREVIEW_WINDOWS]:
-                ids = torch.tensor([window.ids], device=parameters[0].device)
-                logits = model(input_ids=ids, use_cache=False).logits[0, -len(window.ids) : -1]
-                nn.functional.cross_entropy(logits.float(), ids[0, 1:], reduction="sum").backward()
-        effects = {name: _effect(weight, offsets[name]) for name, weight in norms.items()}
-    return largest, effects
-
-
-def _effect(weight: Weight, offset: float) -> torch.Tensor:
-    gradient = weight.parameter.grad
-    if gradient is None:
-        return torch.zeros(weight.parameter.shape)
-    gain = weight.parameter.detach().float() + offset
-    return (gradient.float() * gain).abs().cpu()
-
-
-@contextmanager
-def _watch(norms: dict[str, Weight], largest: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Keep the largest absolute output of every norm dimension."""
-
-    def watcher(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
-        def watch(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            peak = output.detach().float().abs().flatten(0, -2).amax(0).cpu()
-            largest[name] = torch.maximum(largest[name], peak)
-
-        return watch
-
-    handles = [weight.owner.register_forward_hook(watcher(name)) for name, weight in norms.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    notes = []
+    if "norm" in request.kinds and not tensors.norms:
+        if set(request.kinds) == {"norm"}:
+            norm_weights(model)
+        notes.append("norm dimensions were skipped: the model has no norm weights")
+    if set(request.kinds) != {"norm"} and not tensors.matrices:
+        if "norm" not in request.kinds or not tensors.norms:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} has no weight matrices in its decoder layers to scan."
+            )
+        notes.append("rows, columns and single weights were skipped: the decoder layers have no weight matrices")
+    return notes

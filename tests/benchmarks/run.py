@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import artifact
+import scan
 import torch
 from adapter_memory import extra_bytes_per_parameter
 from freezing import LARGE, peak, restoring
@@ -27,6 +28,7 @@ _MARKS = {
     "training": "<!-- figures of training: written by `make bench` -->",
     "adapters": "<!-- figures of adapters: written by `make bench` -->",
     "artifact": "<!-- figures of artifact: written by `make bench` -->",
+    "scan": "<!-- figures of scan: written by `make bench` -->",
 }
 _VERSIONS = ("torch", "transformers", "peft")
 
@@ -44,6 +46,7 @@ def main() -> None:
         "training": lambda: [_freezing(options)],
         "adapters": lambda: [_steps(options), _inference(options), _memory()],
         "artifact": lambda: [_load(), *artifact.tables(repeats=options.repeats)],
+        "scan": lambda: [_load(), scan.table(repeats=options.repeats)],
     }
     for part, measure in parts.items():
         if options.only in {None, part}:
