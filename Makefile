@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check tests results exactness matrix protection bench conformance security format clean
+.PHONY: demo test check tests results report exactness matrix protection bench conformance security format clean
 
 # Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
@@ -25,6 +25,17 @@ tests: $(INSTALLED)
 # The table of docs/results.md, on a real model and real text (LANGCORE_MODEL, LANGCORE_DATA).
 results: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/thirty_languages.py --write docs/results.md
+
+# docs/report: every experiment of the paper and the talk on the real model; resumable (out/paper), docs/experiments.md says how
+# long it took.
+report: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/langcore recipe paper --model "$(LANGCORE_MODEL)" --data "$(LANGCORE_DATA)" \
+	  --output out/paper --core-tokens 12288 --test-tokens 512 \
+	  --set changes.bf16=true --set changes.block_size=64 \
+	  --set recovery.bf16=true --set recovery.block_size=32 --set recovery.batch_size=32 \
+	  --set epochs.bf16=true --set epochs.block_size=64 \
+	  --set noise.bf16=true --set noise.block_size=64 --set noise.samples=1536 --set noise.learning_rate=1e-4
+	$(BIN)/langcore report out/paper --output docs/report --overwrite --title "A small Llama of 30 languages"
 
 # docs/exactness.md: the published algorithm, three ways to the same mask, and the frozen core's bits, on the real model.
 exactness: $(INSTALLED)

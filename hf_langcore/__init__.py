@@ -15,6 +15,7 @@ from hf_langcore._version import __version__
 from hf_langcore.errors import LangCoreError
 
 if TYPE_CHECKING:
+    from hf_langcore import registry as registry
     from hf_langcore.auditing import AuditReport, audit_rows
     from hf_langcore.data.mixture import mix_general_data
     from hf_langcore.editing import perturb, scale_dimension, set_dimension
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from hf_langcore.mask_builder import freeze_mask
     from hf_langcore.masks import CoreMask, ImportanceScores
     from hf_langcore.replay import ReplaySettings, generate_general_data
-    from hf_langcore.scanning import CriticalDimension, find_critical_dimensions
+    from hf_langcore.scanning import CriticalDimension, CriticalScan, find_critical_dimensions
+    from hf_langcore.sinks import find_massive_activations, sink_or_language
     from hf_langcore.training import (
         AnchorCallback,
         CoreFreezeCallback,
@@ -48,6 +50,7 @@ _HOME = {
     "CoreRegionSFTConfig": "training",
     "CoreRegionSFTTrainer": "training",
     "CriticalDimension": "scanning",
+    "CriticalScan": "scanning",
     "EvalResults": "hub.records",
     "ImportanceScores": "masks",
     "LanguageSentinel": "training",
@@ -59,6 +62,7 @@ _HOME = {
     "evaluate_perplexity": "evaluation",
     "export_core_mask": "exchange",
     "find_critical_dimensions": "scanning",
+    "find_massive_activations": "sinks",
     "freeze_mask": "mask_builder",
     "generate_general_data": "replay",
     "import_core_mask": "exchange",
@@ -71,7 +75,9 @@ _HOME = {
     "push_eval_results": "hub.results",
     "scale_dimension": "editing",
     "set_dimension": "editing",
+    "sink_or_language": "sinks",
 }
+_MODULES = ("registry",)
 
 __all__ = [
     "AnchorCallback",
@@ -83,6 +89,7 @@ __all__ = [
     "CoreRegionSFTConfig",
     "CoreRegionSFTTrainer",
     "CriticalDimension",
+    "CriticalScan",
     "EvalResults",
     "ImportanceScores",
     "LangCoreError",
@@ -96,6 +103,7 @@ __all__ = [
     "evaluate_perplexity",
     "export_core_mask",
     "find_critical_dimensions",
+    "find_massive_activations",
     "freeze_mask",
     "generate_general_data",
     "import_core_mask",
@@ -106,13 +114,17 @@ __all__ = [
     "mix_general_data",
     "perturb",
     "push_eval_results",
+    "registry",
     "scale_dimension",
     "set_dimension",
+    "sink_or_language",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its home when it is first used."""
+    if name in _MODULES:
+        return importlib.import_module(f"hf_langcore.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'hf_langcore' has no attribute {name!r}")

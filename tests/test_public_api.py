@@ -39,7 +39,7 @@ def test_the_lazy_table_has_a_typed_twin() -> None:
         if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
     }
-    assert imported == set(hf_langcore._HOME)
+    assert imported == set(hf_langcore._HOME) | set(hf_langcore._MODULES)
 
 
 def test_unknown_names_are_attribute_errors() -> None:
@@ -53,6 +53,7 @@ def test_unknown_names_are_attribute_errors() -> None:
     [
         ("import hf_langcore", {"torch", "transformers", "peft", "trl", "datasets", "numpy", "rich"}),
         ("import hf_langcore.cli.main", {"torch", "transformers", "peft", "trl", "datasets"}),
+        ("from hf_langcore import registry; registry.lookup('Llama-2-13b-hf')", {"torch", "transformers", "numpy"}),
         ("from hf_langcore import CoreMask", {"transformers", "peft", "trl", "datasets"}),
         ("from hf_langcore import perturb", {"transformers", "peft", "trl", "datasets"}),
         ("from hf_langcore import evaluate_perplexity, compute_core_mask", {"peft", "trl"}),

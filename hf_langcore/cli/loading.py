@@ -35,13 +35,14 @@ def _device(value: str | None) -> str | None:
 
 
 def _languages(value: str | None) -> str | None:
-    if value is not None and not _codes(value):
+    if value is not None and not codes(value):
         raise typer.BadParameter("--languages is empty. Name codes such as ar,es,ru, or leave it out for all.")
     return value
 
 
-def _codes(value: str) -> list[str]:
-    return [code.strip() for code in value.split(",") if code.strip()]
+def codes(value: str | None) -> list[str] | None:
+    """A comma-separated list of names; None where nothing is given."""
+    return None if value is None else [code.strip() for code in value.split(",") if code.strip()]
 
 
 Model = Annotated[str, typer.Argument(help="Folder or Hub id of a causal language model.")]
@@ -121,14 +122,14 @@ def load_corpora(data: str, languages: str | None, *, start: int = 0) -> dict[st
         start: First sentence of the mini corpus, so that commands which measure use other sentences than those which
             search.
     """
-    codes = _codes(languages) if languages is not None else None
+    chosen = codes(languages)
     if data == MINI:
         from hf_langcore.data.mini import mini_corpora
 
-        return dict(mini_corpora(codes, sentences=MINI_SENTENCES, start=start))
+        return dict(mini_corpora(chosen, sentences=MINI_SENTENCES, start=start))
     from hf_langcore.data import corpora_from_folder
 
-    return dict(corpora_from_folder(data, codes))
+    return dict(corpora_from_folder(data, chosen))
 
 
 def number_or_auto(value: str) -> Any:

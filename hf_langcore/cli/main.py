@@ -18,8 +18,12 @@ from hf_langcore.cli import (
     perturb,
     pull,
     push,
+    recipe,
+    registry,
     replay,
+    report,
     scale,
+    scan,
     train,
 )
 from hf_langcore.errors import LangCoreError
@@ -45,6 +49,10 @@ app.command("import")(exchange.import_)
 app.command("export")(exchange.export)
 app.command("push")(push.push)
 app.command("pull")(pull.pull)
+app.command("scan")(scan.scan)
+app.add_typer(registry.app, name="registry")
+app.command("recipe")(recipe.recipe)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)
 
 

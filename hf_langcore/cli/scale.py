@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ def scale(
     block_size: loading.BlockSize = 512,
     batch_size: loading.BatchSize = "auto",
     output: loading.ReportFile = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the dose curve as .png.")] = None,
     dtype: loading.Dtype = "auto",
     device: loading.Device = None,
     revision: loading.Revision = None,
@@ -38,6 +40,7 @@ def scale(
     factors = loading.numbers(factor, "--factor")
     batch = loading.number_or_auto(batch_size)
     loading.require_output(output)
+    loading.require_output(figure)
     corpora = loading.load_corpora(data, languages, start=loading.MINI_SENTENCES)
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
     from hf_langcore.evaluation import prepare_scoring
@@ -58,8 +61,18 @@ def scale(
         progress=not quiet,
     )
     loading.write_report(sweep.report, output)
+    if figure is not None:
+        _draw(sweep, factors, f"{parameter} {index}", figure)
     facts = {**sweep.report.to_dict(), "generations": sweep.generations}
     loading.show(facts, as_json=as_json, rendered=_with_generations(sweep))
+
+
+def _draw(sweep: Any, factors: list[float], what: str, path: Path) -> None:
+    from hf_langcore.recipes.dimensions import dose_curves
+    from hf_langcore.report import draw
+
+    reports = {factor: sweep.report[f"x{factor:g}"] for factor in sorted(set(factors))}
+    draw(dose_curves(what, reports, sweep.report.languages[:6], level=sweep.report.mean("base")), path)
 
 
 def _with_generations(sweep: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from hf_langcore.editing import scale_dimension
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import PerplexityReport, ScoringTask, score
 from hf_langcore.modes import eval_mode
+from hf_langcore.report.parts import Curves
+
+Doses: TypeAlias = "Mapping[float, PerplexityReport]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def scale_sweep(
         raise InputError("Pass at least one factor.")
     scale_dimension(model, name, index, factor=1.0, axis=axis).restore()  # wrong names are to be known before scoring
     reports = {"base": score(model, task, batch_size=batch_size, condition="base", progress=progress)}
-    generations = {} if prompt is None else {"base": _continue(model, tokenizer, prompt, max_new_tokens)}
+    generations = {} if prompt is None else {"base": continuation(model, tokenizer, prompt, max_new_tokens)}
     for factor in factors:
         condition = f"x{factor:g}"
         with scale_dimension(model, name, index, factor=factor, axis=axis):
@@ -69,11 +72,45 @@ def scale_sweep(
                 model, task, batch_size=batch_size, condition=condition, on_nonfinite="inf", progress=progress
             )
             if prompt is not None:
-                generations[condition] = _continue(model, tokenizer, prompt, max_new_tokens)
+                generations[condition] = continuation(model, tokenizer, prompt, max_new_tokens)
     return ScaleSweep(PerplexityReport.compare(reports), generations)
 
 
-def _continue(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int) -> str:
+def dose_curves(
+    what: str,
+    reports: Doses,
+    languages: Sequence[str],
+    *,
+    beside: Sequence[Doses] = (),
+    level: float | None = None,
+) -> Curves:
+    """Perplexity by factor: the mean over languages, and some languages one by one.
+
+    Args:
+        what: The dimension.
+        reports: Factor -> report of one condition, factors ascending.
+        languages: Those that get a line of their own.
+        beside: The same of random other dimensions.
+        level: Mean perplexity without an edit.
+    """
+    lines: dict[str, tuple[float | None, ...]] = {"mean": tuple(one.mean() for one in reports.values())}
+    for language in languages:
+        lines[language] = tuple(one.perplexity[language] for one in reports.values())
+    for others in beside:
+        lines["mean, random other dimension"] = tuple(one.mean() for one in others.values())
+    title = f"{what}: perplexity by factor"
+    return Curves("dose", title, "factor", "perplexity", tuple(reports), lines, y_scale="log", level=level)
+
+
+def continuation(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int) -> str:
+    """The prompt and what the model says after it, greedily.
+
+    Args:
+        model: A causal LM, as it is now.
+        tokenizer: Its tokenizer.
+        prompt: A text.
+        max_new_tokens: At most so many tokens.
+    """
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=next(model.parameters()).device)
     pad = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
     with eval_mode(model), torch.inference_mode():

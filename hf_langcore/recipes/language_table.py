@@ -13,8 +13,7 @@ from torch import nn
 from hf_langcore.data import Corpora
 from hf_langcore.evaluation import PerplexityReport, prepare_scoring
 from hf_langcore.importance import compute_importance
-from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.regions import compare_regions, harm_ratio
+from hf_langcore.recipes.regions import compare_regions, harm_ratio, paper_regions
 
 PAPER_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
 
@@ -82,10 +81,7 @@ def language_table(
     task = prepare_scoring(model, tokenizer, test_corpora, block_size=block_size, max_tokens=test_tokens)
     tables = []
     for fraction in fractions:
-        regions = {which: CoreMask.from_scores(scores, fraction=fraction, which=which) for which in ("top", "bottom")}
-        regions["magnitude"] = CoreMask.from_scores(magnitude, fraction=fraction)
-        for seed in range(random_seeds):
-            regions[f"random {seed}"] = CoreMask.from_scores(scores, fraction=fraction, which="random", seed=seed)
+        regions = paper_regions(scores, fraction, magnitude=magnitude, random_seeds=random_seeds)
         report = compare_regions(model, task, regions, resume_dir=kept, progress=progress)
         controls = [name for name in regions if name.startswith("random")]
         tables.append(FractionTable(fraction, report, harm_ratio(report, "top", controls)))

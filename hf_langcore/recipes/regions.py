@@ -6,14 +6,16 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from hf_langcore.binding import weights_digest
+from hf_langcore.binding import bind, weights_digest
 from hf_langcore.editing import perturb
 from hf_langcore.editing.edits import How
+from hf_langcore.editing.handle import value_before_edits
 from hf_langcore.evaluation import PerplexityReport, ScoringTask, score
 from hf_langcore.masks import CoreMask, ImportanceScores
 
@@ -50,8 +52,13 @@ def compare_regions(
     Returns:
         A report whose first condition is "base".
     """
-    for each in regions.values():  # wrong arguments are to be known before hours of scoring, not in between
-        perturb(model, each, how=how, factor=factor, seed=seed, base_check=base_check).restore()
+    # Wrong arguments are to be known before hours of scoring, not in between. They are the same for all regions, so that one
+    # of them is edited; whether a mask belongs to the model is asked for each.
+    for number, each in enumerate(regions.values()):
+        if number:
+            bind(model, each, base_check=base_check, value_of=partial(value_before_edits, model))
+        else:
+            perturb(model, each, how=how, factor=factor, seed=seed, base_check=base_check).restore()
     identity = weights_digest(model) if resume_dir is not None else None
     reports: dict[str, PerplexityReport] = {}
     conditions: dict[str, CoreMask | None] = {BASE: None, **regions}
@@ -72,16 +79,37 @@ def compare_regions(
     return PerplexityReport.compare(reports)
 
 
+def paper_regions(
+    scores: ImportanceScores,
+    fraction: float,
+    *,
+    magnitude: ImportanceScores | None = None,
+    random_seeds: int = 1,
+) -> dict[str, CoreMask]:
+    """The masks of one fraction that the paper compares: "top", "bottom", "magnitude" and "random 0", "random 1", ...
+
+    Args:
+        scores: Importance.
+        fraction: Share of each tensor.
+        magnitude: abs(weight), for the control that takes the largest weights; None leaves it out.
+        random_seeds: Number of random masks.
+    """
+    regions = {which: CoreMask.from_scores(scores, fraction=fraction, which=which) for which in ("top", "bottom")}
+    if magnitude is not None:
+        regions["magnitude"] = CoreMask.from_scores(magnitude, fraction=fraction)
+    for seed in range(random_seeds):
+        regions[f"random {seed}"] = CoreMask.from_scores(scores, fraction=fraction, which="random", seed=seed)
+    return regions
+
+
 def standard_regions(scores: ImportanceScores, fraction: float, *, random_seeds: int = 1) -> dict[str, CoreMask]:
     """Top, bottom and random masks of one fraction, named for a table."""
-    share = f"{100 * fraction:g} %"
-    regions = {
-        f"{which} {share}": CoreMask.from_scores(scores, fraction=fraction, which=which) for which in ("top", "bottom")
-    }
-    for seed in range(random_seeds):
-        name = f"random {share}" if random_seeds == 1 else f"random {share}, seed {seed}"
-        regions[name] = CoreMask.from_scores(scores, fraction=fraction, which="random", seed=seed)
-    return regions
+    named = {}
+    for name, region in paper_regions(scores, fraction, random_seeds=random_seeds).items():
+        which, _, seed = name.partition(" ")
+        suffix = f", seed {seed}" if seed and random_seeds > 1 else ""
+        named[f"{which} {100 * fraction:g} %{suffix}"] = region
+    return named
 
 
 def harm_ratio(report: PerplexityReport, region: str, controls: list[str]) -> dict[str, float]:

@@ -1,0 +1,86 @@
+"""The experiments of the paper and of the talk before it, by name: what `langcore recipe` runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hf_langcore.errors import InputError
+from hf_langcore.report.parts import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        name: On the command line.
+        title: What it asks.
+        home: Module and function, imported when it runs.
+        cost: What it takes beside the others; minutes on the model and machine of docs/report.
+    """
+
+    name: str
+    title: str
+    home: str
+    cost: float = 1.0
+
+    def function(self) -> Callable[..., Section]:
+        """The function: `function(bench, *, sizes...) -> Section`."""
+        module, _, name = self.home.partition(":")
+        found: Callable[..., Section] = getattr(importlib.import_module(f"hf_langcore.recipes.paper.{module}"), name)
+        return found
+
+    def sizes(self) -> dict[str, Any]:
+        """Names and default values of what can be set."""
+        parameters = list(inspect.signature(self.function()).parameters.values())[1:]
+        return {one.name: one.default for one in parameters}
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("table", "Top, bottom and random regions set to zero, in every language", "table:region_table"),
+        Recipe("core", "Where the core lies: matrices, layers, roles", "structure:core_structure"),
+        Recipe(
+            "languages", "Regions of single languages: overlap, and what their removal does", "structure:languages"
+        ),
+        Recipe("scan", "Critical dimensions", "single_points:critical"),
+        Recipe("points", "Single norm weights reset to 1 and multiplied by 10", "single_points:points"),
+        Recipe("dose", "One dimension at factors from 0 to 10, and what the model says", "single_points:dose"),
+        Recipe("sink", "Sink or language?", "sink:sink_or_language"),
+        Recipe("changes", "Further pretraining in each language: what changes", "further_changes:changes"),
+        Recipe("recovery", "A destroyed core, trained again: frozen and free", "recovery:recovery"),
+        Recipe("epochs", "What one, two and five epochs do to the languages", "epochs:epochs"),
+        Recipe("noise", "What runs of repeated words do", "noise:noise"),
+    )
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in RECIPES:
+        raise InputError(
+            f"There is no recipe {name!r}. There are {', '.join(RECIPES)}, and 'paper', which runs them all."
+        )
+    return RECIPES[name]
+
+
+def checked_sizes(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes that a recipe is to be run with: its own, and those given.
+
+    Raises:
+        InputError: The recipe has no such size.
+    """
+    known = recipe.sizes()
+    for name in given:
+        if name not in known:
+            raise InputError(f"The recipe {recipe.name!r} has no size {name!r}. It has {', '.join(known) or 'none'}.")
+    return {**known, **given}
