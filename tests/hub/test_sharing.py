@@ -213,7 +213,9 @@ def test_pictures_stand_in_the_card(online: Any, found: CoreMask, repo: str, tmp
         path.write_bytes(b"\x89PNG" + bytes([number]))
     found.push_to_hub(repo, figures={pictures[0]: "Share of the core by layer [and role]"})
     assert online.hub.files(repo)["figures/shares.png"] == pictures[0].read_bytes()
-    assert "![Share of the core by layer  and role](figures/shares.png)" in online.hub.files(repo)["README.md"].decode()
+    assert (
+        "![Share of the core by layer  and role](figures/shares.png)" in online.hub.files(repo)["README.md"].decode()
+    )
     commits = online.hub.commits(repo)
     with pytest.raises(InputError, match=r"called 'shares.png'"):
         found.push_to_hub(repo, figures=dict.fromkeys(pictures, "twice"))
