@@ -34,7 +34,7 @@ report: $(INSTALLED)
 	  --set changes.bf16=true --set changes.block_size=64 \
 	  --set recovery.bf16=true --set recovery.block_size=32 --set recovery.batch_size=32 \
 	  --set epochs.bf16=true --set epochs.block_size=64 \
-	  --set noise.bf16=true --set noise.block_size=64 --set noise.samples=1536 --set noise.learning_rate=1e-4
+	  --set noise.bf16=true --set noise.block_size=64 --set noise.samples=1536 --set noise.learning_rate=1e-4 --set noise.shares=0.05,0.2
 	$(BIN)/langcore report out/paper --output docs/report --overwrite --title "A small Llama of 30 languages"
 
 # docs/exactness.md: the published algorithm, three ways to the same mask, and the frozen core's bits, on the real model.

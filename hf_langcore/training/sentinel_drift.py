@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from hf_langcore.architecture import Weight, find_weight
 from hf_langcore.binding import bind
 from hf_langcore.errors import ConfigurationError, InputError, UnsupportedModelError
 from hf_langcore.masks import CoreMask, bits_of
-from hf_langcore.scanning.critical import norm_weights
+from hf_langcore.scanning.tensors import norm_weights
 from hf_langcore.training.holdings import is_sharded, whole_value
 
 STRONGEST = 64
@@ -22,6 +22,7 @@ STRONGEST = 64
 
 _FLOOR = 0.1  # of the root mean square over the tensor: changes of dimensions near zero count relative to that
 _NAME_ALONE, _WITH_INDEX, _WITH_AXIS = 1, 2, 3
+_MATRIX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Watched dimensions along one axis of one tensor."""
+    """Watched dimensions along one axis of one tensor; without an axis single weights, counted row after row."""
 
     weight: Weight
-    axis: int
+    axis: int | None
     index: tuple[int, ...]
     offset: float
 
@@ -57,11 +58,16 @@ class _Group:
     def slices(self) -> torch.Tensor:
         """All slices of the tensor along the axis: float32, (slices, rest)."""
         values = whole_value(self.weight.parameter).float()
+        if self.axis is None:
+            return (values.t() if self.weight.is_transposed else values).reshape(-1, 1).cpu()
         if values.dim() == 1:
             return values[:, None].cpu() + self.offset
         return values.movedim(self.weight.storage_axis(self.axis), 0).flatten(1).cpu()
 
     def label(self, position: int) -> str:
+        if self.axis is None:
+            columns = _shape(self.weight)[self.weight.storage_axis(1)]
+            return f"{self.weight.name}[{', '.join(map(str, divmod(self.index[position], columns)))}]"
         where = f"[{self.index[position]}]"
         return self.weight.name + (where if self.axis == 0 else f"[:, {self.index[position]}]")
 
@@ -75,7 +81,7 @@ class DriftWatch:
 
     Args:
         model: The model, bare or wrapped; base weights are compared, whatever adapters do.
-        dimensions: (name, index), (name, index, axis) or objects with `.parameter`, `.axis` and `.index`, as
+        dimensions: (name, index), (name, index, axis), (name, (row, column)) or objects with `.parameter`, `.axis` and `.index`, as
             `find_critical_dimensions` and `CoreMask.dimensions` give them. None takes the strongest dimensions of the
             core mask, or else all norm weights.
         core_mask: The core whose weights are compared.
@@ -174,8 +180,8 @@ def _chosen(model: nn.Module, dimensions: Iterable[Any] | None, core_mask: CoreM
     return [(weight, 0, index) for weight in norms.values() for index in range(_shape(weight)[0])]
 
 
-def _parsed(model: nn.Module, dimension: Any) -> tuple[Weight, int, int]:
-    """Weight, axis and index of a dimension in any of its forms."""
+def _parsed(model: nn.Module, dimension: Any) -> tuple[Weight, int | None, int]:
+    """Weight, axis and index of a dimension in any of its forms; of a single weight its place, row after row."""
     values = dimension if isinstance(dimension, (tuple, list)) else _attributes(dimension)
     if not _NAME_ALONE < len(values) <= _WITH_AXIS or not isinstance(values[0], str):
         raise InputError(
@@ -184,6 +190,8 @@ def _parsed(model: nn.Module, dimension: Any) -> tuple[Weight, int, int]:
         )
     weight, index = find_weight(model, values[0]), values[1]
     shape = _shape(weight)
+    if isinstance(index, (tuple, list)):
+        return weight, None, _place(weight, index)
     axis = values[2] if len(values) == _WITH_AXIS else 0
     if len(values) == _WITH_INDEX and len(shape) > 1:
         raise InputError(
@@ -197,13 +205,29 @@ def _parsed(model: nn.Module, dimension: Any) -> tuple[Weight, int, int]:
     return weight, axis, index
 
 
+def _place(weight: Weight, index: Sequence[Any]) -> int:
+    shape = _shape(weight)
+    sizes = tuple(shape[weight.storage_axis(axis)] for axis in (0, 1)) if len(shape) == _MATRIX else ()
+    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in index)
+    if (
+        len(index) != len(sizes)
+        or not whole
+        or not all(0 <= one < size for one, size in zip(index, sizes, strict=True))
+    ):
+        raise InputError(
+            f"A single weight is (row, column) of a matrix, in nn.Linear orientation; got {tuple(index)!r} of {weight.name!r} "
+            f"with shape {shape}. Weights of stacked experts cannot be watched one by one."
+        )
+    return int(index[0]) * sizes[1] + int(index[1])
+
+
 def _attributes(dimension: Any) -> tuple[Any, ...]:
     return tuple(getattr(dimension, name, None) for name in ("parameter", "index", "axis"))
 
 
 def _grouped(chosen: list[tuple[Any, ...]]) -> list[_Group]:
-    weights: dict[tuple[str, int], Weight] = {}
-    indices: dict[tuple[str, int], list[int]] = {}
+    weights: dict[tuple[str, int | None], Weight] = {}
+    indices: dict[tuple[str, int | None], list[int]] = {}
     for weight, axis, index in chosen:
         weights[weight.name, axis] = weight
         indices.setdefault((weight.name, axis), []).append(index)

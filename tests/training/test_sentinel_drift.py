@@ -80,6 +80,22 @@ def test_norms_that_add_one_count_with_their_gain(gemma: Any, sharded: bool, req
     assert watch.now().largest == pytest.approx(0.25)
 
 
+def test_single_weights(tiny: SimpleNamespace) -> None:
+    """As a scan finds them: only the named entry counts, and it is named by row and column."""
+    model = tiny.llama()
+    entry = CriticalDimension(GATE, None, (5, 7), 0.0, 9.0, 3.0, kind="weight")
+    watch = DriftWatch(model, dimensions=[entry])
+    weight = model.model.layers[0].mlp.gate_proj.weight.detach()
+    weight[5, 6] += 100.0
+    assert watch.now().largest == 0.0
+    weight[5, 7] *= 1.5
+    drift = watch.now()
+    assert drift.where == f"{GATE}[5, 7]"
+    assert drift.largest == pytest.approx(0.5)
+    with pytest.raises(InputError, match="row, column"):
+        DriftWatch(model, dimensions=[(GATE, (5, 99))])
+
+
 @pytest.mark.parametrize(("axis", "label"), [(0, f"{GATE}[5]"), (1, f"{GATE}[:, 5]")])
 def test_rows_and_columns_are_slices(tiny: SimpleNamespace, axis: int, label: str) -> None:
     """The change of a slice is its Euclidean norm relative to the slice."""
