@@ -32,7 +32,7 @@ report: $(INSTALLED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/langcore recipe paper --model "$(LANGCORE_MODEL)" --data "$(LANGCORE_DATA)" \
 	  --output out/paper --core-tokens 12288 --test-tokens 512 \
 	  --set changes.bf16=true --set changes.block_size=64 \
-	  --set recovery.bf16=true --set recovery.block_size=32 --set recovery.batch_size=32 \
+	  --set recovery.bf16=true --set recovery.block_size=32 --set recovery.batch_size=32 --set recovery.generated_arms=frozen,free \
 	  --set epochs.bf16=true --set epochs.block_size=64 \
 	  --set noise.bf16=true --set noise.block_size=64 --set noise.samples=1536 --set noise.learning_rate=1e-4 --set noise.shares=0.05,0.2
 	$(BIN)/langcore report out/paper --output docs/report --overwrite --title "A small Llama of 30 languages"

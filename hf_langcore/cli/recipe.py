@@ -139,6 +139,9 @@ def _parsed(value: str, default: Any, given: str) -> Any:
 
 
 def _number_or_word(value: str) -> Any:
+    """A value of a size that has none by default; several are separated by commas."""
+    if "," in value:
+        return tuple(_number_or_word(part.strip()) for part in value.split(",") if part.strip())
     for kind in (int, float):
         try:
             return kind(value)

@@ -57,6 +57,8 @@ def test_sizes_and_texts_reach_the_recipe(langcore: Any, model_folder: str, text
     assert ran.code == 0, ran.err
     row = json.loads(ran.out)["sections"][0]["parts"][0]["rows"][0]
     assert row[0] == "(1.0, 2.5) zh 3 False ('en', 'zh') 20"
+    several = langcore("recipe", "points", *options, "--set", "language=zh,en", "--json", "--quiet")
+    assert "('zh', 'en') 1 True" in json.loads(several.out)["sections"][0]["parts"][0]["rows"][0][0]
     assert Path("out/sections/points.json").is_file()
     shown = langcore("recipe", "paper", *options, "--set", "points.count=4", "--only", "points", "--quiet")
     assert shown.code == 0, shown.err

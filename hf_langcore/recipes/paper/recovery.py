@@ -87,6 +87,7 @@ def recovery(
     fraction: float = 0.01,
     how: How = "reinit",
     arms: Sequence[str] = tuple(ARMS),
+    generated_arms: Sequence[str] = (),
     block_size: int | None = None,
     batch_size: int = 8,
     learning_rate: float | None = None,
@@ -105,6 +106,7 @@ def recovery(
         fraction: Size of the core; 1 % in the talk.
         how: How it is broken: "reinit" as in the talk, "zero", "noise", "shuffle" or "mean".
         arms: Which of `ARMS` to run.
+        generated_arms: The same on generated text, of which there are far more samples; as `arms` if empty.
         block_size: Tokens per block; the bench's if None (the published code has 512).
         batch_size: Blocks per step (the published code has 32 over all devices).
         learning_rate: 5e-5 as published if None, and 5e-4 for models of less than 100 million weights.
@@ -115,14 +117,16 @@ def recovery(
         CorpusError: The text does not fill one block.
     """
     _check(samples, arms)
+    _check(samples, generated_arms or arms)
     training = FurtherTraining(rate_for(bench.model, learning_rate), batch_size, bf16=bf16, seed=bench.settings.seed)
     code, size = trained_language(bench, language), block_size_for(bench, block_size)
     plan = _Plan(code, bench.core(fraction), how, size, training, tuple(arms))
     jobs = _jobs(bench, plan, samples)
-    bench.progress.expect(len(jobs) * (len(plan.arms) + 1))
+    chosen = [plan.arms, tuple(generated_arms or arms)][: len(jobs)]
+    bench.progress.expect(sum(len(each) + 1 for each in chosen))
     parts: list[Part] = []
-    for job in jobs:
-        found = {ARMS[arm]: Recovered.read(_kept_run(bench, plan, job, arm)) for arm in plan.arms}
+    for job, its_arms in zip(jobs, chosen, strict=True):
+        found = {ARMS[arm]: Recovered.read(_kept_run(bench, plan, job, arm)) for arm in its_arms}
         parts += _parts(bench, plan, job, found)
     text = tuple(one.format(language=code) for one in _TEXT)
     return Section(

@@ -123,3 +123,13 @@ def test_finished_runs_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 def test_wrong_sizes_are_refused(bench: Bench, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         recovery(bench, **wrong)
+
+
+def test_generated_text_may_have_fewer_arms(bench: Bench) -> None:
+    """Controls take as long as what they are controls of, and generated text gives many more samples."""
+    section = recovery(bench, **{**SIZES, "samples": (0, 500)}, arms=("frozen", "free"), generated_arms=("frozen",))
+    columns = {part.name: part.columns for part in section.parts if part.name.endswith("samples")}
+    own, generated = columns["real_text_samples"], columns["generated_text_samples"]
+    assert len(own) > len(generated)
+    with pytest.raises(InputError, match="arms must be some of"):
+        recovery(bench, **SIZES, generated_arms=("melted",))
