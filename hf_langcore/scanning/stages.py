@@ -126,6 +126,10 @@ def run_stages(
         places = _strongest(screened, options.confirm, destroyed)
         confirmed = _confirm(bench, [one for one in screened if one.place in places], bar, same=first is whole)
         judged, controls = _judge(bench, confirmed, options, bar)
+        risen = _risen(controls, confirmed, options)
+        if risen:
+            confirmed = sorted([*confirmed, *risen], key=lambda one: -one.rise)
+            judged, controls = _judge(bench, confirmed, options, bar)
         known = {(one.place, one.factor): one for one in [*screened, *judged]}
         has_learned = min(base.nll().values()) < chance
         critical = [
@@ -247,6 +251,20 @@ def _is_critical(
 
 def _is_enough(one: Measured, options: Options) -> bool:
     return one.interval is not None and one.interval.low >= options.min_ratio
+
+
+def _risen(
+    controls: Mapping[tuple[Place, float], Sequence[Measured]], confirmed: Sequence[Measured], options: Options
+) -> list[Measured]:
+    """Controls that do enough to be critical themselves: nobody has proposed them, and chance has found them."""
+    known = {(one.place, one.factor) for one in confirmed}
+    found = {(one.place, one.factor): one for drawn in controls.values() for one in drawn}
+    risen = []
+    for key, one in found.items():
+        if key not in known and _ratio(one) >= options.min_ratio:
+            candidate = replace(one.candidate, sources=("controls",))
+            risen.append(replace(one, candidate=candidate, interval=ratio_interval(one.base, one.losses)))
+    return risen
 
 
 def _joint(bench: Bench, reported: Sequence[Measured], bar: Any) -> JointEffect | None:

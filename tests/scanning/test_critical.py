@@ -242,3 +242,15 @@ def test_an_empty_scan_says_where_to_look(llama: Any, tokenizer: Any, texts: Any
         scan[0]
     assert "No critical dimension" in str(scan)
     assert scan.joint is None
+
+
+def test_controls_that_do_as_much_are_candidates_themselves(planted: Any, tokenizer: Any, texts: Any) -> None:
+    """Nobody has proposed the twin; it is drawn as a control, and is reported like any other."""
+    name = "model.layers.1.post_attention_layernorm.weight"
+    options = {**OPTIONS, "kinds": ("norm",), "candidates": 1, "controls": 31}
+    scan = find_critical_dimensions(planted, tokenizer, texts, dimensions=[(name, 21)], **options)
+    assert {(one.parameter, one.index) for one in scan[:2]} == {(name, 21), (name, 3)}
+    twin = next(one for one in scan if one.index == 3)
+    assert twin.sources == ("controls",)
+    assert twin.interval.low >= 2
+    assert twin.control_ratio < twin.perplexity_ratio
