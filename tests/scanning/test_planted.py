@@ -194,14 +194,14 @@ def test_a_super_weight_of_a_massive_activation_is_found_first(knowing: Any, see
 
 @pytest.mark.parametrize("seed", range(15))
 def test_an_outlier_dimension_is_found_first(knowing: Any, seed: int) -> None:
-    """Either of the two gains may lead, and both are reported."""
+    """Either of the two gains may lead, and both are reported before any other gain of the norm."""
     model, draw = copy.deepcopy(knowing), random.Random(seed)
     layer, twins = draw.randrange(LAYERS), draw.sample(range(WIDTH), 2)
     plant_twin_dimensions(model, layer, twins, 40.0)
     found = scan(model)
     name = f"model.layers.{layer}.post_attention_layernorm.weight"
     assert (found[0].parameter, found[0].kind) == (name, "norm")
-    assert {one.index for one in found if one.parameter == name} == set(twins)
+    assert {one.index for one in [one for one in found if one.parameter == name][:2]} == set(twins)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma"])
