@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -68,6 +69,7 @@ class Bench:
         settings: What all experiments share.
         output: The folder of the run.
         progress: Where a run stands; also says whether bars are shown (`progress.is_shown`).
+        seconds_before: What the values took that were read from the folder and not made now.
         identity: What every kept figure depends on: digests of weights and texts, and the settings.
     """
 
@@ -90,6 +92,7 @@ class Bench:
         self.settings = settings or BenchSettings()
         self.output = Path(output)
         self.progress = progress or Progress(is_shown=False)
+        self.seconds_before = 0.0
         whole = {"model": weights_digest(model), "texts": texts.digest(), "settings": asdict(self.settings)}
         self.identity: dict[str, Any] = json.loads(json.dumps(whole))
 
@@ -157,8 +160,13 @@ class Bench:
         path = self._path(name, settings)
         found = _read(path)
         if found is None:
-            replace_json(path, sealed({"name": name, "settings": dict(settings), "value": make()}))
+            started = time.perf_counter()
+            value = make()
+            seconds = round(time.perf_counter() - started, 2)
+            replace_json(path, sealed({"name": name, "settings": dict(settings), "value": value, "seconds": seconds}))
             found = _read(path)
+        else:
+            self.seconds_before += float(found.get("seconds", 0.0))
         self.progress.step()
         return found["value"] if found is not None else None
 

@@ -50,9 +50,10 @@ def run_recipe(bench: Bench, name: str, sizes: Mapping[str, Any] | None = None) 
     known = _read(path, {"options": options, "bench": bench.identity})
     if known is not None:
         return known
-    started = time.perf_counter()
+    started, before = time.perf_counter(), bench.seconds_before
     section = recipe.function()(bench, **dict(sizes or {}))
-    section = replace(section, seconds=round(time.perf_counter() - started, 1))
+    took = time.perf_counter() - started + bench.seconds_before - before  # of an earlier, unfinished run too
+    section = replace(section, seconds=round(took, 1))
     values = sealed({"name": name, "options": options, "bench": bench.identity, "section": section.to_dict()})
     replace_text(path, json.dumps(values, separators=(",", ":"), ensure_ascii=False))  # heat maps are long
     return section

@@ -122,3 +122,18 @@ def test_facts_name_no_place(bench: Bench, llama: Any, tmp_path: Path) -> None:
     llama.config._name_or_path = "ada/model"
     assert bench.facts()["model"] == "ada/model"
     assert bench.facts()["core_languages"] == ["en", "de"]
+
+
+def test_time_of_an_earlier_run_counts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made before took its time then; a section says what all of it took."""
+    now = [0.0]
+    monkeypatch.setattr(bench_module.time, "perf_counter", lambda: now[0])
+
+    def slow() -> int:
+        now[0] += 7.5
+        return 3
+
+    assert bench.kept("value", {"b": 1}, slow) == 3
+    assert bench.seconds_before == 0.0
+    assert bench.kept("value", {"b": 1}, slow) == 3
+    assert bench.seconds_before == 7.5
