@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,7 +111,9 @@ def _register(found: Any, model: Any) -> None:
     """Keep a scan in the user's own registry."""
     from hf_langcore.registry import register_scan
 
-    register_scan(found, model)
+    kept = register_scan(found, model)
+    hint = f"; `langcore registry list {kept[0].model_id}` shows them" if kept else ", since nothing was found critical"
+    print(f"registered {len(kept)} coordinates{hint}", file=sys.stderr)
 
 
 def _with_time(found: Any, seconds: float) -> Any:

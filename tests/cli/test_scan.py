@@ -53,8 +53,10 @@ def test_register_hands_the_scan_over(
     """The registry gets the scan and the model."""
     given: list[Any] = []
     registry = ModuleType("hf_langcore.registry")
-    registry.register_scan = lambda scan, model: given.append((scan, model))  # type: ignore[attr-defined]
+    registry.register_scan = lambda scan, model: given.append((scan, model)) or []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "hf_langcore.registry", registry)
-    assert langcore("scan", model_folder, "--data", texts_folder, "--register", *OPTIONS).code == 0
+    ran = langcore("scan", model_folder, "--data", texts_folder, "--register", *OPTIONS)
+    assert ran.code == 0
+    assert "registered 0 coordinates" in ran.err
     assert len(given[0][0].measured) == 20
     assert type(given[0][1]).__name__ == "LlamaForCausalLM"
