@@ -72,7 +72,7 @@ def freeze_mask(
         "norms": [_whole(weight) for weight in _norms(model)] if norms else [],
         "biases": [_whole(weight) for weight in _biases(model)] if biases else [],
         "parameters": [_whole(weight) for weight in _matching(model, _several(parameters))],
-        "dimensions": [_dimension(model, one) for one in dimensions],
+        "dimensions": [_dimension(model, one) for one in _listed(dimensions)],
         "rows": list(_slices(model, rows or {}, "rows")),
         "columns": list(_slices(model, columns or {}, "columns")),
         "heads": list(_heads(model, heads or {})),
@@ -138,6 +138,12 @@ def _nearest(pattern: str, names: Iterable[str]) -> list[str]:
 
     kinds = {words(name): name for name in names} if plain else {}
     return [kinds[kind] for kind in difflib.get_close_matches(words(pattern), kinds, n=4, cutoff=0.4)]
+
+
+def _listed(dimensions: Any) -> Iterable[Any]:
+    if isinstance(dimensions, str) or not isinstance(dimensions, Iterable):
+        raise InputError(f"dimensions= is a list of dimensions, such as [(name, index)], got {dimensions!r}.")
+    return dimensions
 
 
 def _dimension(model: nn.Module, given: Any) -> Slab:

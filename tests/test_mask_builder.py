@@ -182,6 +182,7 @@ def test_it_knows_its_model_and_says_what_it_is(llama: Any, tmp_path: Path) -> N
         ({"parameters": ["*.q_prj.weight"]}, r"matches '\*\.q_prj\.weight'. Nearest names: .*q_proj"),
         ({"parameters": [3]}, "takes names"),
         ({"dimensions": [(Q, 3)]}, "say which axis"),
+        ({"dimensions": 5}, "a list of dimensions"),
         ({"dimensions": [(Q, 32, 0)]}, "got 32, and the axis 0 of .* are numbered 0 to 31"),
         ({"dimensions": [(Q, 0, 2)]}, "axis: got 2"),
         ({"dimensions": [(Q, -1, 0)]}, "got -1"),

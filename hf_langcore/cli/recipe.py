@@ -168,5 +168,8 @@ def _rendered(run: Any, output: Path) -> Any:
 
     from hf_langcore.report.console import render_section
 
-    where = f"{len(run.sections)} of {len(run.sections) + len(run.failed)} experiments are in {output}; `langcore report {output}` draws them."
-    return Group(*(render_section(one) for one in run.sections), where)
+    lines = [f"{name} was not run: {reason}" for name, reason in run.failed.items()]
+    if run.sections:
+        count = f"{len(run.sections)} of {len(run.sections) + len(run.failed)} experiments are in {output}"
+        lines.append(f"{count}; `langcore report {output} --output {output}-report` makes a page of them.")
+    return Group(*(render_section(one) for one in run.sections), *lines)

@@ -112,7 +112,9 @@ def _register(found: Any, model: Any) -> None:
     from hf_langcore.registry import register_scan
 
     kept = register_scan(found, model)
-    hint = f"; `langcore registry list {kept[0].model_id}` shows them" if kept else ", since nothing was found critical"
+    hint = (
+        f"; `langcore registry list {kept[0].model_id}` shows them" if kept else ", since nothing was found critical"
+    )
     print(f"registered {len(kept)} coordinates{hint}", file=sys.stderr)
 
 
@@ -122,7 +124,7 @@ def _with_time(found: Any, seconds: float) -> Any:
     settings = found.settings
     line = (
         f"{settings['edits']:,} edits of candidates on {settings['screening_tokens']:,} tokens, the strongest on "
-        f"{settings['tokens']:,}; {settings['forward_passes']:,} forward passes, {settings['shortened_passes']:,} of them "
+        f"{settings['tokens']:,}; {settings['forward_passes']:,} passes over a text, {settings['shortened_passes']:,} of them "
         f"shortened; {seconds:.0f} s"
     )
     return Group(found, line, *(f"Note: {note}." for note in settings["notes"]))

@@ -27,8 +27,8 @@ _LONGEST_SLUG = 80
 _USUAL = {
     "source": "Registered by the user",
     "source_kind": "user",
-    "status": "confirmed",
-    "status_reason": "Registered by the user; no publication is behind it.",
+    "status": "not_reproduced",
+    "status_reason": "Registered by the user without a measurement; `registry.verify` makes one.",
     "expected": "explodes",
 }
 

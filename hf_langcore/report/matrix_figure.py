@@ -31,6 +31,7 @@ def matrix_figure(part: Matrix, look: Look) -> Figure:
     axes = _axes(figure, grid, look)
     pixels = [[_rgb(_colour(one, look)) for one in row] or [_rgb(look.panel)] for row in grid.cells]
     axes.imshow(pixels or [[_rgb(look.panel)]], aspect="auto", interpolation="nearest")
+    _strike_empty(axes, grid, look)
     _name(axes, grid)
     dress(axes, look, grid=False)
     if across <= _FIGURES_UNTIL:
@@ -52,6 +53,14 @@ def _axes(figure: Figure, grid: Grid, look: Look) -> Axes:
     beside.set_xlim(1.03, 0)
     beside.set_axis_off()
     return axes  # type: ignore[no-any-return]
+
+
+def _strike_empty(axes: Axes, grid: Grid, look: Look) -> None:
+    """A stroke through cells without a figure, which must not pass for figures near zero."""
+    for row, cells in enumerate(grid.cells):
+        for column, one in enumerate(cells):
+            if not one.side:
+                axes.plot([column - 0.3, column + 0.3], [row + 0.3, row - 0.3], color=look.muted, linewidth=0.5)
 
 
 def _name(axes: Axes, grid: Grid) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 from torch import nn
@@ -107,6 +108,8 @@ def find_critical_dimensions(  # noqa: PLR0913 options by keyword
         >>> scan[0].parameter, scan[0].index, scan[0].perplexity_ratio  # doctest: +SKIP
         ('model.layers.1.mlp.down_proj.weight', (2533, 7890), 152.9)
     """
+    _require_kinds_of_values(sources, factors, matrix_factors, core_mask)
+    _require_whole(candidates=candidates, confirm=confirm, controls=controls, seed=seed)
     request = Request(require_kinds(kinds), tuple(sources), core_mask, tuple(dimensions), candidates)
     options = Options(tuple(factors), tuple(matrix_factors), confirm, controls, min_ratio, seed or 0)
     _require_usual(request, options)
@@ -128,6 +131,25 @@ def find_critical_dimensions(  # noqa: PLR0913 options by keyword
         return run_stages(
             session, model, tensors, task, chosen, options, settings=about, batch_size=batch_size, progress=progress
         )
+
+
+def _require_kinds_of_values(sources: Any, factors: Any, matrix_factors: Any, core_mask: Any) -> None:
+    if isinstance(sources, str) or not sources:
+        raise InputError(f"sources are some of {list(SOURCES)}, in a list, got {sources!r}.")
+    for name, values in {"factors": factors, "matrix_factors": matrix_factors}.items():
+        is_list = isinstance(values, Sequence) and not isinstance(values, str)
+        if not is_list or not all(isinstance(one, Real) and not isinstance(one, bool) for one in values):
+            raise InputError(f"{name} are numbers in a list, such as [0, 10], got {values!r}.")
+    if core_mask is not None and not isinstance(core_mask, CoreMask):
+        raise InputError(
+            f"core_mask is a CoreMask, got {core_mask!r:.80}. Load it with CoreMask.from_pretrained(...)."
+        )
+
+
+def _require_whole(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InputError(f"{name} is a whole number, got {value!r}.")
 
 
 def _require_usual(request: Request, options: Options) -> None:

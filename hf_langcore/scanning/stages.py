@@ -14,7 +14,7 @@ from hf_langcore.architecture import unwrap
 from hf_langcore.data import vocabulary_size
 from hf_langcore.errors import NonFiniteError
 from hf_langcore.evaluation import ScoringTask
-from hf_langcore.scanning.candidates import Candidate, interleave
+from hf_langcore.scanning.candidates import Candidate, interleave, norm_candidate
 from hf_langcore.scanning.judging import (
     Measured,
     Place,
@@ -48,6 +48,7 @@ NOTHING_TO_LOSE = (
 
 _ALWAYS_CONTROLLED = 4
 _MOST_JOINT = 8  # reported dimensions that are edited together
+_MOST_RELATED = 8  # residual dimensions that are looked for in all norms
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ def run_stages(
         destroyed = 2 * chance - base.mean_nll()
         places = _strongest(screened, options.confirm, destroyed)
         confirmed = _confirm(bench, [one for one in screened if one.place in places], bar, same=first is whole)
+        confirmed = _with_relatives(bench, confirmed, screened, options, bar)
         judged, controls = _judge(bench, confirmed, options, bar)
         risen = _risen(controls, confirmed, options)
         if risen:
@@ -251,6 +253,27 @@ def _is_critical(
 
 def _is_enough(one: Measured, options: Options) -> bool:
     return one.interval is not None and one.interval.low >= options.min_ratio
+
+
+def _with_relatives(
+    bench: Bench, confirmed: Sequence[Measured], screened: Sequence[Measured], options: Options, bar: Any
+) -> list[Measured]:
+    """The confirmed edits, and those of gains of the same residual dimensions in other norms that nobody has proposed."""
+    if not any(one.candidate.kind == "norm" for one in screened):
+        return list(confirmed)
+    dimensions = [one.residual for one in confirmed if _is_enough(one, options) and one.residual is not None]
+    known = {one.place for one in screened}
+    wanted = [
+        norm_candidate(name, index, "relatives")
+        for index in list(dict.fromkeys(dimensions))[:_MOST_RELATED]
+        for name, weight in bench.tensors.norms.items()
+        if weight.parameter.numel() == bench.tensors.width
+    ]
+    edits = [(one, factor) for one in wanted if one.place not in known for factor in options.factors_of(one)]
+    _more(bar, len(edits))
+    found = [one for one in bench.measure(edits) if _ratio(one) >= options.min_ratio]
+    new = [replace(one, interval=ratio_interval(bench.base, one.losses)) for one in found]
+    return sorted([*confirmed, *new], key=lambda one: -one.rise)
 
 
 def _risen(

@@ -84,6 +84,10 @@ def sink_or_language(
         CoreMaskMismatchError: The mask does not fit the model.
         InputError: A dimension is out of range, or `seeds` is below 1.
     """
+    if not isinstance(core_mask, CoreMask):
+        raise InputError(
+            f"core_mask is a CoreMask, got {core_mask!r:.80}. Load it with CoreMask.from_pretrained(...)."
+        )
     task = prepare_scoring(
         model,
         tokenizer,

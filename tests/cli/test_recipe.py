@@ -57,13 +57,16 @@ def test_sizes_and_texts_reach_the_recipe(langcore: Any, model_folder: str, text
     assert ran.code == 0, ran.err
     row = json.loads(ran.out)["sections"][0]["parts"][0]["rows"][0]
     assert row[0] == "(1.0, 2.5) zh 3 False ('en', 'zh') 20"
-    several = langcore("recipe", "points", *options, "--set", "language=zh,en", "--json", "--quiet")
+    several = langcore(
+        "recipe", "points", *options, "--set", "language=zh,en", "--core-languages", "en,zh", "--json", "--quiet"
+    )
     assert "('zh', 'en') 1 True" in json.loads(several.out)["sections"][0]["parts"][0]["rows"][0][0]
     assert Path("out/sections/points.json").is_file()
+    options[options.index("out")] = "out2"
     shown = langcore("recipe", "paper", *options, "--set", "points.count=4", "--only", "points", "--quiet")
     assert shown.code == 0, shown.err
     assert "(0.0, 10.0) None 4 True" in " ".join(shown.out.split())
-    assert "langcore report out" in " ".join(shown.out.split())
+    assert "langcore report out2 --output out2-report" in " ".join(shown.out.split())
 
 
 @pytest.mark.usefixtures("one_recipe")

@@ -254,3 +254,38 @@ def test_controls_that_do_as_much_are_candidates_themselves(planted: Any, tokeni
     assert twin.sources == ("controls",)
     assert twin.interval.low >= 2
     assert twin.control_ratio < twin.perplexity_ratio
+
+
+def test_the_same_dimension_is_looked_for_in_other_norms(planted: Any, tokenizer: Any, texts: Any) -> None:
+    """Where one gain of a residual dimension does a lot those of other norms are edited, too, if gains are looked at."""
+    plant(planted, 0, (21, 3))
+    name = "model.layers.1.post_attention_layernorm.weight"
+    options = {**OPTIONS, "kinds": ("norm",), "candidates": 1, "controls": 1}
+    scan = find_critical_dimensions(planted, tokenizer, texts, dimensions=[(name, 21)], **options)
+    sources = {(one.parameter, one.index): one.sources for one in scan.measured}
+    assert "given" in sources[name, 21]
+    assert sources["model.layers.0.post_attention_layernorm.weight", 21] == ("relatives",)
+    rows = find_critical_dimensions(
+        planted, tokenizer, texts, **{**options, "kinds": ("row",), "candidates": 4, "min_ratio": 1.0001}
+    )
+    assert {one.kind for one in rows.measured} == {"row"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factors": "0,10"}, "factors are numbers"),
+        ({"factors": 10}, "factors are numbers"),
+        ({"matrix_factors": ["a"]}, "matrix_factors are numbers"),
+        ({"confirm": "3"}, "confirm is a whole number"),
+        ({"seed": "a"}, "seed is a whole number"),
+        ({"candidates": 1.5}, "candidates is a whole number"),
+        ({"sources": "weights"}, "in a list"),
+        ({"sources": []}, "sources are some of"),
+        ({"core_mask": "my-core"}, "from_pretrained"),
+    ],
+)
+def test_values_of_other_kinds(llama: Any, tokenizer: Any, texts: Any, options: Any, message: str) -> None:
+    """Are known before anything is read."""
+    with pytest.raises(InputError, match=message):
+        find_critical_dimensions(llama, tokenizer, texts, progress=False, **options)

@@ -109,7 +109,10 @@ class Bench:
             return tuple(code for code in PAPER_LANGUAGES if code in self.texts.train) or tuple(self.languages)
         missing = [code for code in asked if code not in self.texts.train]
         if missing or not asked:
-            raise InputError(f"The core is to be found in {list(asked)}; there are texts for {self.languages}.")
+            raise InputError(
+                f"The core is to be found in {list(asked)}, and there are texts for {self.languages} only. Leave out {missing}, or "
+                "give texts of these languages."
+            )
         return asked
 
     @cached_property

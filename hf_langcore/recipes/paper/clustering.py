@@ -112,10 +112,11 @@ def own_excess(rises: Floats) -> tuple[float, float]:
 
 
 def script_of(texts: Iterable[str]) -> str:
-    """The writing system of most letters, by the first word of their Unicode names: "Latin", "Cyrillic", "Hangul", "Cjk"."""
+    """The writing system of most letters, by the first word of their Unicode names: "Latin", "Cyrillic", "Hangul"."""
     letters = itertools.islice((letter for text in texts for letter in text if letter.isalpha()), _SAMPLE)
     found = Counter(unicodedata.name(letter, "unknown").split()[0] for letter in letters)
-    return found.most_common(1)[0][0].capitalize() if found else "none"
+    name = found.most_common(1)[0][0] if found else "none"
+    return "Chinese characters" if name == "CJK" else name.capitalize() if found else name
 
 
 def within_and_across(jaccard: Floats, groups: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:

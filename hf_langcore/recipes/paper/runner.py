@@ -9,13 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hf_langcore.errors import InputError, LangCoreError
+from hf_langcore.errors import ConfigurationError, InputError, LangCoreError
 from hf_langcore.files import replace_text
 from hf_langcore.recipes.paper.bench import Bench
 from hf_langcore.recipes.paper.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
 from hf_langcore.report.parts import Section
 from hf_langcore.report.writing import SECTIONS
 from hf_langcore.sealing import is_intact, sealed
+
+_SAID = {
+    "model": "another model",
+    "texts": "other texts",
+    "settings": "other settings (tokens, blocks, fraction, seed)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ def run_recipe(bench: Bench, name: str, sizes: Mapping[str, Any] | None = None) 
     recipe = find_recipe(name)
     options = {key: _plain(value) for key, value in checked_sizes(recipe, sizes or {}).items()}
     path = bench.output / SECTIONS / f"{name}.json"
+    _require_own_folder(bench)
     known = _read(path, {"options": options, "bench": bench.identity})
     if known is not None:
         return known
@@ -80,6 +87,7 @@ def run_paper(
         InputError: There is no such experiment or size.
     """
     chosen = [find_recipe(name) for name in (RECIPES if only is None else only)]
+    _require_own_folder(bench)
     own = dict(sizes or {})
     for name, given in own.items():
         checked_sizes(find_recipe(name), given)
@@ -94,6 +102,25 @@ def run_paper(
                 tell(f"{recipe.name}: not run. {error}")
     bench.progress.close()
     return PaperRun(tuple(sections), failed, time.perf_counter() - started)
+
+
+def _require_own_folder(bench: Bench) -> None:
+    """Refuse a folder with experiments of another model, other texts or settings: one report would show them as one.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    for path in sorted((bench.output / SECTIONS).glob("*.json")):
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["bench"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a damaged section is run again
+        other = [key for key, value in bench.identity.items() if isinstance(known, dict) and known.get(key) != value]
+        if other:
+            raise ConfigurationError(
+                f"{str(bench.output)!r} holds the experiment {path.stem!r} of {_SAID[other[0]]}. Name another folder, or delete "
+                f"{str(bench.output / SECTIONS)!r}: what was measured is kept beside it."
+            )
 
 
 def _told(bench: Bench, recipe: Recipe, sizes: Mapping[str, Any] | None, tell: Callable[[str], object]) -> Section:

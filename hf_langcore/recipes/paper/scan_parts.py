@@ -9,6 +9,7 @@ from typing import Any
 from hf_langcore.report.parts import Cell, Matrix, Part, Spread, Table
 
 _SHOWN = 12  # measured dimensions where fewer are critical
+_NOTICEABLE = -0.1  # logarithm of the ratio; edits that help no more than that are drawn as harmless
 _COLUMNS = 48  # residual dimensions of the map
 
 
@@ -98,7 +99,7 @@ def _map(scan: Mapping[str, Any]) -> Matrix | None:
         unit="logarithm of the perplexity ratio",
         note=f"The {len(columns)} dimensions with the largest effects, of {len({at for _, at in effects})} that were measured; an "
         "empty cell was not measured. A gain, a row that writes the dimension or a column that reads it counts.",
-        is_signed=True,
+        is_signed=min(effects.values()) < _NOTICEABLE,
     )
 
 

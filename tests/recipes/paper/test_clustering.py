@@ -82,9 +82,12 @@ def test_own_excess() -> None:
 def test_writing_systems() -> None:
     """Told from letters, not from digits or signs; means within leave out a language's overlap with itself."""
     assert script_of(["die Katze 123", "猫"]) == "Latin"
-    assert script_of(["猫坐在垫子上 a"]) == "Cjk"
+    assert script_of(["猫坐在垫子上 a"]) == "Chinese characters"
     assert script_of(["Кот сидит"]) == "Cyrillic"
     assert script_of(["12 + 3"]) == "none"
     jaccard = np.asarray([[1, 0.4, 0.1], [0.4, 1, 0.3], [0.1, 0.3, 1]])
-    found = within_and_across(jaccard, ["Latin", "Latin", "Cjk"])
-    assert found == {"Latin": (pytest.approx(0.4), pytest.approx(0.2)), "Cjk": (None, pytest.approx(0.2))}
+    found = within_and_across(jaccard, ["Latin", "Latin", "Chinese characters"])
+    assert found == {
+        "Latin": (pytest.approx(0.4), pytest.approx(0.2)),
+        "Chinese characters": (None, pytest.approx(0.2)),
+    }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hf_langcore.errors import InputError, UnsupportedModelError
+from hf_langcore.errors import ConfigurationError, InputError, UnsupportedModelError
 from hf_langcore.recipes.paper import catalogue
 from hf_langcore.recipes.paper import runner as paper
 from hf_langcore.recipes.paper.bench import Bench, BenchSettings
@@ -93,3 +93,16 @@ def test_every_recipe_of_the_catalogue_can_be_called(name: str) -> None:
     assert sizes
     assert checked_sizes(find_recipe(name), {}) == sizes
     json.dumps(sizes)
+
+
+def test_a_folder_holds_one_model(bench: Bench, ran: list[Any], llama: Any, tokenizer: Any) -> None:
+    """Experiments of another model or other settings would stand in one report as if they were one."""
+    run_recipe(bench, "counting")
+    for settings, message in ((BenchSettings(block_size=17), "other settings"), (bench.settings, "another model")):
+        if message == "another model":
+            llama.lm_head.weight.data[0, 0] += 1
+        other = Bench(llama, tokenizer, bench.texts, output=bench.output, settings=settings)
+        for run in (lambda other=other: run_recipe(other, "counting"), lambda other=other: run_paper(other)):
+            with pytest.raises(ConfigurationError, match=message):
+                run()
+    assert len(ran) == 1
