@@ -17,7 +17,7 @@ def test_scan_measures_and_writes(langcore: Any, model_folder: str, texts_folder
     """A table with time and passes, JSON on standard output and in a file."""
     outcome = langcore("scan", model_folder, "--data", texts_folder, *OPTIONS)
     assert outcome.code == 0, outcome.err
-    assert "forward passes" in outcome.out
+    assert "passes over a" in outcome.out
     asked = ("--json", "-o", "scan.json", "--kind", "norm, weight", "--source", "weights", "--factor", "0,3")
     outcome = langcore("scan", model_folder, "--data", texts_folder, *asked, *OPTIONS)
     values = json.loads(outcome.out)

@@ -48,7 +48,8 @@ def _dimensions(scan: Mapping[str, Any]) -> Table:
         columns,
         tuple(rows),
         note="Ratio: mean perplexity under the edit over that without, with a 95 % interval where it was measured on all of the "
-        "text. Largest control: the same for random others of the same tensor.",
+        "text. Largest control: the same for random others of the same tensor. Critical is what also stands out of its tensor: where "
+        "effects fall off evenly, as in a norm in which many gains do much, none is.",
         log_bars=("perplexity",),
     )
 
