@@ -47,7 +47,7 @@ def test_overlap(regions: LanguageRegions) -> None:
     rows = {row[0]: row[1:] for row in scripts.rows}
     within = regions.core("en").jaccard(regions.core("de"))
     assert rows["Latin"][:2] == ("en, de", pytest.approx(within))
-    assert rows["Cjk"][:2] == ("zh", None)
+    assert rows["Chinese characters"][:2] == ("zh", None)
 
 
 def test_repeats(regions: LanguageRegions) -> None:
