@@ -25,13 +25,13 @@ from hf_langcore.evaluation import PerplexityReport, prepare_scoring
 from hf_langcore.files import replace_json, replace_text
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
+from hf_langcore.recipes.language_table import PAPER_LANGUAGES
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 from hf_langcore.recipes.regions import compare_regions, harm_ratio, standard_regions
 from hf_langcore.recipes.retention import FineTuning, Run, compare_fine_tuning
 from hf_langcore.recipes.tables import harm_line, run_table
 from hf_langcore.scanning import CriticalScan, find_critical_dimensions
 
-CORE_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
 FRACTION = 0.03
 
 _TRAIN_SENTENCES = 4000
@@ -172,7 +172,7 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _importance(model: nn.Module, tokenizer: Any, size: DemoSize, *, progress: bool) -> ImportanceScores:
-    texts = mini_corpora(CORE_LANGUAGES, sentences=size.train_sentences)
+    texts = mini_corpora(PAPER_LANGUAGES, sentences=size.train_sentences)
     return compute_importance(
         model, tokenizer, texts, block_size=128, max_tokens=size.importance_tokens, progress=progress
     )

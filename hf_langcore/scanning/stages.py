@@ -127,11 +127,12 @@ def run_stages(
         places = _strongest(screened, options.confirm, destroyed)
         confirmed = _confirm(bench, [one for one in screened if one.place in places], bar, same=first is whole)
         confirmed = _with_relatives(bench, confirmed, screened, options, bar)
-        judged, controls = _judge(bench, confirmed, options, bar)
+        drawn: dict[tuple[Place, float], Measured] = {}
+        judged, controls = _judge(bench, confirmed, options, bar, drawn)
         risen = _risen(controls, confirmed, options)
         if risen:
             confirmed = sorted([*confirmed, *risen], key=lambda one: -one.rise)
-            judged, controls = _judge(bench, confirmed, options, bar)
+            judged, controls = _judge(bench, confirmed, options, bar, drawn)
         known = {(one.place, one.factor): one for one in [*screened, *judged]}
         has_learned = min(base.nll().values()) < chance
         critical = [
@@ -210,9 +211,9 @@ def _strongest(screened: Sequence[Measured], count: int, destroyed: float) -> se
 
 
 def _judge(
-    bench: Bench, confirmed: Sequence[Measured], options: Options, bar: Any
+    bench: Bench, confirmed: Sequence[Measured], options: Options, bar: Any, drawn: dict[tuple[Place, float], Measured]
 ) -> tuple[list[Measured], dict[tuple[Place, float], list[Measured]]]:
-    """Matched controls of all that pass the least ratio, and of the strongest few."""
+    """Matched controls of all that pass the least ratio, and of the strongest few; `drawn` keeps what each control did."""
     without = spared(confirmed, bench.tensors)
     chosen: dict[tuple[Place, float], list[Candidate]] = {}
     for number, one in enumerate(confirmed):
@@ -220,10 +221,11 @@ def _judge(
             chosen[one.place, one.factor] = matched_controls(
                 one.candidate, bench.tensors, count=options.controls, seed=options.seed, without=without
             )
-    edits = {(one.place, factor): (one, factor) for (_, factor), found in chosen.items() for one in found}
+    wanted = {(one.place, factor): (one, factor) for (_, factor), found in chosen.items() for one in found}
+    edits = [edit for key, edit in wanted.items() if key not in drawn]
     _more(bar, len(edits))
-    measured = {(one.place, one.factor): one for one in bench.measure(list(edits.values()))}
-    controls = {key: [measured[one.place, key[1]] for one in found] for key, found in chosen.items()}
+    drawn |= {(one.place, one.factor): one for one in bench.measure(edits)}
+    controls = {key: [drawn[one.place, key[1]] for one in found] for key, found in chosen.items()}
     judged = [
         replace(one, control_ratio=max(map(_ratio, own))) if (own := controls.get((one.place, one.factor))) else one
         for one in confirmed

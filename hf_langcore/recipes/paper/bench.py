@@ -26,12 +26,10 @@ from hf_langcore.files import replace_json
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.modes import alterations
+from hf_langcore.recipes.language_table import PAPER_LANGUAGES
 from hf_langcore.recipes.paper.progress import Progress
 from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.sealing import is_intact, sealed
-
-PAPER_LANGUAGES = ("ar", "es", "ru", "zh", "ko", "vi")
-"""The languages in which the paper and the talk look for the core."""
 
 Edit = Callable[[nn.Module], AbstractContextManager[Any]]
 
