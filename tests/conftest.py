@@ -81,6 +81,51 @@ def build_gpt2(seed: int = 0, **options: Any) -> Any:
     return GPT2LMHeadModel(GPT2Config(**{**config, **options})).eval()
 
 
+def build_t5(seed: int = 0, **options: Any) -> Any:
+    """A random T5: an encoder and a decoder, relative positions, tied embeddings."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = {
+        "vocab_size": VOCABULARY,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "initializer_factor": 2.0,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 0,
+    }
+    torch.manual_seed(seed)
+    return T5ForConditionalGeneration(T5Config(**{**config, **options})).eval()
+
+
+def build_bart(seed: int = 0, **options: Any) -> Any:
+    """A random BART: learned positions, LayerNorm, biases."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    config = {
+        "vocab_size": VOCABULARY,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 64,
+        "init_std": 0.2,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "forced_eos_token_id": None,
+    }
+    torch.manual_seed(seed)
+    return BartForConditionalGeneration(BartConfig(**{**config, **options})).eval()
+
+
 def bits_of(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as integers, so that -0.0 differs from 0.0 and NaN equals itself."""
     whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
@@ -127,6 +172,28 @@ def model(request: pytest.FixtureRequest) -> Any:
 
         return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
     return {"llama": build_llama, "gpt2": build_gpt2}[request.param]()
+
+
+@pytest.fixture
+def words() -> Any:
+    """A real fast tokenizer of letters with T5's end token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    letters = {chr(code): code - 29 for code in range(32, 127)} | {"<pad>": 0, "</s>": 2, "<unk>": 1, "ä": 98}
+    inner = Tokenizer(models.WordLevel(letters, unk_token=special["unk_token"]))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_input_names=["input_ids", "attention_mask"], **special
+    )
+
+
+@pytest.fixture(params=["t5", "bart"])
+def pair_model(request: pytest.FixtureRequest) -> Any:
+    """Both tiny encoder-decoder models."""
+    return {"t5": build_t5, "bart": build_bart}[request.param]()
 
 
 @pytest.fixture(scope="session")

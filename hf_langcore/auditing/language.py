@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from hf_langcore.auditing.findings import Check, Finding
-from hf_langcore.auditing.identification import NO_LANGUAGE, canonical, probabilities, require_known, windows
 from hf_langcore.auditing.parts import Part, View, excerpt, prose
-from hf_langcore.auditing.units import is_dense
+from hf_langcore.language_id import canonical, likely_languages, require_known, windows
 
 _WIDTH = 300
-_FEWEST_LETTERS = 20
 _WRONG_SHARE = 0.5
 
 Votes = Counter[tuple[str, ...]]
@@ -88,13 +86,9 @@ class LanguageCheck(Check):
     def _votes(self, text: str) -> Votes:
         votes: Votes = Counter()
         for _, piece in windows(" ".join(prose(text).split()), _WIDTH):
-            letters = "".join(c if c.isalpha() or not c.isascii() or c in " '-" else " " for c in piece)
-            if sum(map(str.isalpha, letters)) < _FEWEST_LETTERS // (2 if is_dense(letters) else 1):
-                continue
-            ranked = probabilities(letters)
-            best, value = next(iter(ranked.items()))
-            if best != NO_LANGUAGE:
-                votes[tuple(code for code, other in ranked.items() if other * self.ratio >= value)] += len(piece)
+            likely = likely_languages(piece, ratio=self.ratio)
+            if likely:
+                votes[likely] += len(piece)
         return votes
 
 

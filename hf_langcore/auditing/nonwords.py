@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from hf_langcore.auditing.findings import Check, Finding
-from hf_langcore.auditing.identification import no_language, windows
 from hf_langcore.auditing.parts import Part, View, excerpt, prose
+from hf_langcore.language_id import no_language, windows
 
 _WIDTH = 64
 _FEWEST_LETTERS = 24

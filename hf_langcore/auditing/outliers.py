@@ -14,7 +14,8 @@ from hf_langcore.architecture import unwrap
 from hf_langcore.auditing.findings import Check, Finding
 from hf_langcore.auditing.parts import Part, View, excerpt
 from hf_langcore.data import start_token, usable_block_size, windows_of
-from hf_langcore.data.rows import IGNORED, Form, tokenise
+from hf_langcore.data.blocks import IGNORED
+from hf_langcore.data.rows import Form, tokenise
 from hf_langcore.evaluation import window_losses
 
 _BUFFERED = 128  # rows that are scored together

@@ -125,15 +125,17 @@ def export(
 def _model(name: str, revision: str | None, *, weights: bool) -> Any:
     """The model, or one without values that has its names and shapes."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, logging
+    from transformers import AutoConfig, logging
+
+    from hf_langcore.auto import auto_class_of
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     try:
-        if weights:
-            return AutoModelForCausalLM.from_pretrained(name, dtype="auto", revision=revision or "main")
         config = AutoConfig.from_pretrained(name, revision=revision or "main")
+        if weights:
+            return auto_class_of(config).from_pretrained(name, dtype="auto", revision=revision or "main")
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            return auto_class_of(config).from_config(config)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Cannot load the model {name!r}: {error} Pass a folder written by save_pretrained, or a Hub id."

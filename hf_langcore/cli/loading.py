@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ def codes(value: str | None) -> list[str] | None:
     return None if value is None else [code.strip() for code in value.split(",") if code.strip()]
 
 
-Model = Annotated[str, typer.Argument(help="Folder or Hub id of a causal language model.")]
+Model = Annotated[str, typer.Argument(help="Folder or Hub id of a language model.")]
 Data = Annotated[
     str,
     typer.Option(
@@ -76,15 +77,41 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
-def load_model(name: str, *, dtype: str, device: str | None, revision: str | None) -> tuple[Any, Any]:
-    """A causal LM in eval mode and its tokenizer.
+def load_encoder(name: str, *, device: str | None) -> tuple[Any, Any]:
+    """An encoder with its masked-language-modelling head, in float32 and eval mode, and its tokenizer.
+
+    Raises:
+        InputError: transformers cannot load it.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    return load_model(name, dtype="float32", device=device, revision=None, choose=lambda _: AutoModelForMaskedLM)
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str,
+    device: str | None,
+    revision: str | None,
+    choose: Callable[[Any], Any] | None = None,
+) -> tuple[Any, Any]:
+    """A causal LM or an encoder-decoder model in eval mode, and its tokenizer.
+
+    Args:
+        name: Folder or Hub id.
+        dtype: Of the weights, or "auto".
+        device: Where it is put; the GPU if there is one.
+        revision: Branch, tag or commit.
+        choose: Config -> auto class, for models of other kinds.
 
     Raises:
         InputError: transformers cannot load it; its own message is part of the text.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+    from transformers import AutoTokenizer, logging
 
+    from hf_langcore.auto import auto_class_for, auto_class_of
     from hf_langcore.hub.fetch import commit_of
     from hf_langcore.masks.origin import is_repository_id
 
@@ -92,8 +119,10 @@ def load_model(name: str, *, dtype: str, device: str | None, revision: str | Non
     try:
         # transformers forgets which commit it loaded, and a mask or a figure has to name it.
         commit = commit_of(name, revision) if is_repository_id(name) else None
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, revision=commit or revision or "main")
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit or revision or "main")
+        pinned = commit or revision or "main"
+        auto_class = auto_class_for(name, revision=pinned, choose=choose or auto_class_of)
+        model = auto_class.from_pretrained(name, dtype=dtype, revision=pinned)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=pinned)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Cannot load the model {name!r}: {error} Pass a folder written by save_pretrained (model and tokenizer), or a "

@@ -10,6 +10,7 @@ from hf_langcore._version import __version__
 from hf_langcore.cli import (
     audit,
     demo,
+    echo,
     evaluate,
     exchange,
     find,
@@ -41,6 +42,7 @@ app.command("inspect")(inspect.inspect)
 app.command("perturb")(perturb.perturb)
 app.command("scale")(scale.scale)
 app.command("eval")(evaluate.evaluate)
+app.command("echo")(echo.echo)
 app.command("merge")(merge.merge)
 app.command("replay")(replay.replay)
 app.command("audit")(audit.audit)

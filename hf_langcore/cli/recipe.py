@@ -1,4 +1,4 @@
-"""`langcore recipe`: the experiments of the paper and the talk, one by one or all, resumable."""
+"""`langcore recipe`: the experiments of the paper, the talk and the language lab, one by one or all, resumable."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import typer
 
 from hf_langcore.cli import loading
 
-ALL = "paper"
+GROUPS = ("paper", "lab")
 
 
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="Name of the experiment, or 'paper' for all of them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of an experiment; 'paper' or 'lab' for all of a kind.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub id of a causal language model.")] = None,
     data: Annotated[
         str,
@@ -33,10 +35,18 @@ def recipe(
     fraction: Annotated[float, typer.Option(help="Share of each tensor that the core is.")] = 0.03,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A size: samples=0,200,400 or, with 'paper', recovery.samples=0,200. Repeatable."),
+        typer.Option(
+            "--set", help="A size: samples=0,200,400 or, with 'paper' and 'lab', recovery.samples=0,200. Repeatable."
+        ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="With 'paper': these experiments only, separated by commas.")
+        str | None, typer.Option(help="With 'paper' and 'lab': these experiments only, separated by commas.")
+    ] = None,
+    treebanks: Annotated[
+        Path | None, typer.Option(help="Folder of CoNLL-U files, one per language, for experiments on syntax.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of an encoder that is probed beside the model.")
     ] = None,
     block_size: loading.BlockSize = 128,
     core_tokens: Annotated[int | None, typer.Option(min=3, help="Tokens per language for the importance.")] = None,
@@ -49,14 +59,14 @@ def recipe(
     as_json: loading.AsJson = False,
     quiet: loading.Quiet = False,
 ) -> None:
-    """Run an experiment of the paper or the talk on a model and texts of yours; without a name, list them.
+    """Run an experiment on a model and texts of yours; without a name, list them.
 
     What has been measured is kept in the output folder: the same command goes on where it was stopped. The report is made
     with `langcore report OUTPUT`.
 
     Example: `langcore recipe paper --model my-model --data texts --output out --set recovery.samples=0,500,1000`
     """
-    from hf_langcore.recipes.paper.catalogue import RECIPES
+    from hf_langcore.recipes.bench.catalogue import RECIPES
 
     if name is None:
         listed = {one.name: {"title": one.title, "sizes": one.sizes()} for one in RECIPES.values()}
@@ -68,10 +78,11 @@ def recipe(
     sizes = _sizes(name, set_ or [])
     batch = loading.number_or_auto(batch_size)
     loading.require_output(output, folder=True, overwrite=True)
-    from hf_langcore.recipes.paper.bench import Bench, BenchSettings
-    from hf_langcore.recipes.paper.progress import Progress
-    from hf_langcore.recipes.paper.runner import run_paper
-    from hf_langcore.recipes.paper.texts import load_texts
+    from hf_langcore.probing.treebanks import load_treebanks
+    from hf_langcore.recipes.bench.progress import Progress
+    from hf_langcore.recipes.bench.runner import run_recipes
+    from hf_langcore.recipes.bench.texts import load_texts
+    from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 
     texts = load_texts(data, loading.codes(languages))
     lm, tokenizer = loading.load_model(model, dtype=dtype, device=device, revision=revision)
@@ -85,9 +96,16 @@ def recipe(
         seed=seed,
     )
     progress = Progress({one: RECIPES[one].cost for one in chosen}, is_shown=not quiet)
-    bench = Bench(lm, tokenizer, texts, output=output, settings=settings, progress=progress)
+    bench = Bench(
+        *(lm, tokenizer, texts),
+        output=output,
+        settings=settings,
+        progress=progress,
+        treebanks=None if treebanks is None else load_treebanks(treebanks),
+        encoder=None if encoder is None else loading.load_encoder(encoder, device=device),
+    )
     with loading.only_json(as_json=as_json):
-        run = run_paper(bench, sizes=sizes, only=chosen, tell=lambda line: print(line, file=sys.stderr))
+        run = run_recipes(bench, sizes=sizes, only=chosen, tell=lambda line: print(line, file=sys.stderr))
     found = {"output": str(output), "sections": [one.to_dict() for one in run.sections], "failed": dict(run.failed)}
     loading.show(found, as_json=as_json, rendered=_rendered(run, output))
     if run.failed:
@@ -95,27 +113,29 @@ def recipe(
 
 
 def _chosen(name: str, only: str | None) -> list[str]:
-    from hf_langcore.recipes.paper.catalogue import RECIPES
+    from hf_langcore.recipes.bench.catalogue import RECIPES
 
-    if only is not None and name != ALL:
-        raise typer.BadParameter(f"goes with {ALL!r} only", param_hint="--only")
-    names = (loading.codes(only) or list(RECIPES)) if name == ALL else [name]
+    if only is not None and name not in GROUPS:
+        raise typer.BadParameter(f"goes with {' and '.join(GROUPS)} only", param_hint="--only")
+    members = [one.name for one in RECIPES.values() if one.group == name]
+    names = (loading.codes(only) or members) if name in GROUPS else [name]
+    known = members if name in GROUPS else list(RECIPES)
     for one in names:
-        if one not in RECIPES:
-            raise typer.BadParameter(f"there is no recipe {one!r}; there are {', '.join(RECIPES)} and {ALL}")
+        if one not in known:
+            raise typer.BadParameter(f"there is no recipe {one!r}; there are {', '.join(known)}, {', '.join(GROUPS)}")
     return names
 
 
 def _sizes(name: str, given: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The values of --set, each of the type that the size has in the recipe."""
-    from hf_langcore.recipes.paper.catalogue import RECIPES, checked_sizes
+    from hf_langcore.recipes.bench.catalogue import RECIPES, checked_sizes
 
     sizes: dict[str, dict[str, Any]] = {}
     for one in given:
         key, equals, value = one.partition("=")
-        recipe_name, dot, size = key.partition(".") if name == ALL else (name, ".", key)
+        recipe_name, dot, size = key.partition(".") if name in GROUPS else (name, ".", key)
         if not equals or not dot or recipe_name not in RECIPES:
-            wanted = "recipe.size=value" if name == ALL else "size=value"
+            wanted = "recipe.size=value" if name in GROUPS else "size=value"
             raise typer.BadParameter(f"expected {wanted}, got {one!r}", param_hint="--set")
         known = RECIPES[recipe_name].sizes()
         checked_sizes(RECIPES[recipe_name], {size: value})
@@ -153,7 +173,7 @@ def _number_or_word(value: str) -> Any:
 def _list() -> Any:
     from rich.table import Table
 
-    from hf_langcore.recipes.paper.catalogue import RECIPES
+    from hf_langcore.recipes.bench.catalogue import RECIPES
 
     table = Table(title="Experiments", title_justify="left")
     for column in ("name", "question", "sizes (--set)"):

@@ -18,6 +18,9 @@ from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
 
 DEFAULT_BLOCK_SIZE = 512
 
+IGNORED = -100
+"""The label of a token that is read but not trained."""
+
 _FEWEST_TOKENS = 2
 _COMMON_VOCABULARY = 1 << 15
 _UNLIMITED_CONTEXT = 1 << 20  # configs and tokenizers write huge numbers for "no limit"
@@ -43,10 +46,12 @@ class Window:
     Attributes:
         ids: Token ids; the first is the start token.
         first_scored: Position of the first token that counts; those before it are context.
+        source: What an encoder-decoder model reads; `ids` are the target then. None for causal models.
     """
 
     ids: tuple[int, ...]
     first_scored: int
+    source: tuple[int, ...] | None = None
 
     @property
     def num_scored(self) -> int:
@@ -196,7 +201,7 @@ def pack_blocks(
         InputError: `max_tokens` is no whole number or leaves no room for a start token and two tokens of text.
         UnsupportedModelError: The tokenizer has another interface.
     """
-    _require_limit(max_tokens, _FEWEST_TOKENS + 1)
+    require_limit(max_tokens, _FEWEST_TOKENS + 1)
     block_size = block_size if max_tokens is None else min(block_size, max_tokens)
     limit = None if max_tokens is None else max_tokens // block_size
     width = block_size - 1
@@ -245,7 +250,7 @@ def cut_text(
         InputError: `stride` is not between 1 and `block_size - 1`, or `max_tokens` is not a positive whole number.
         UnsupportedModelError: The tokenizer has another interface.
     """
-    _require_limit(max_tokens, 1)
+    require_limit(max_tokens, 1)
     if not _is_whole(stride) or not 1 <= stride < block_size:
         raise InputError(
             f"stride must be a whole number from 1 to block_size - 1 = {block_size - 1}, got {stride!r}: a window holds "
@@ -281,7 +286,12 @@ def _is_whole(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
 
 
-def _require_limit(max_tokens: int | None, fewest: int) -> None:
+def require_limit(max_tokens: int | None, fewest: int) -> None:
+    """Check a limit of tokens.
+
+    Raises:
+        InputError: It is neither None nor a whole number of at least `fewest`.
+    """
     if max_tokens is not None and (not _is_whole(max_tokens) or max_tokens < fewest):
         raise InputError(f"max_tokens must be at least {fewest}, a whole number, or None, got {max_tokens!r}.")
 

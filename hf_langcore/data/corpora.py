@@ -38,7 +38,7 @@ def read_texts(language: str, source: Any, *, text_column: str = "text", seed: i
     Raises:
         CorpusError: The source is missing, of an unknown form, or holds something that is no text.
     """
-    texts = _open(language, source, text_column)
+    texts = _open(language, source, (text_column,))
     if seed is not None:
         texts = _shuffled(texts, seed)
     for text in texts:
@@ -49,6 +49,20 @@ def read_texts(language: str, source: Any, *, text_column: str = "text", seed: i
             )
         if text.strip():
             yield text
+
+
+def open_rows(language: str, source: Any, columns: tuple[str, ...]) -> Iterable[Any]:
+    """The rows of a source: tuples of the named columns, or, from lists, whatever stands in them.
+
+    Args:
+        language: For messages.
+        source: Any form that the module's docstring lists; a `.txt` file has one column only.
+        columns: Columns of data sets and files.
+
+    Raises:
+        CorpusError: The source is missing or of an unknown form.
+    """
+    return _open(language, source, columns)
 
 
 def require_corpora(corpora: Any) -> dict[str, Any]:
@@ -108,9 +122,17 @@ def corpora_from_folder(folder: str | Path, languages: Sequence[str] | None = No
     return found if languages is None else {language: found[language] for language in languages}
 
 
-def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
+Columns: TypeAlias = "tuple[str, ...]"
+
+
+def _values(row: Any, columns: Columns) -> Any:
+    """The value of a single column; the values of several."""
+    return row[columns[0]] if len(columns) == 1 else tuple(row[name] for name in columns)
+
+
+def _open(language: str, source: Any, columns: Columns) -> Iterable[Any]:
     if isinstance(source, (str, Path)):
-        return _open_named(language, str(source), text_column)
+        return _open_named(language, str(source), columns)
     if hasattr(source, "column_names") and isinstance(source, Mapping):  # datasets.DatasetDict, IterableDatasetDict
         splits = list(source)
         example = f"data[{splits[0]!r}]" if splits else "data['train']"
@@ -118,7 +140,7 @@ def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
             f"{language!r}: a {type(source).__name__} holds the splits {splits}, and one is needed: pass {example}."
         )
     if hasattr(source, "column_names"):  # datasets.Dataset, datasets.IterableDataset
-        return _column(language, source, text_column)
+        return _column(language, source, columns)
     is_table = hasattr(source, "columns")  # a pandas DataFrame iterates over its column names
     if isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)) and not is_table:
         return source
@@ -128,13 +150,13 @@ def _open(language: str, source: Any, text_column: str) -> Iterable[Any]:
     )
 
 
-def _open_named(language: str, name: str, text_column: str) -> Iterable[Any]:
+def _open_named(language: str, name: str, columns: Columns) -> Iterable[Any]:
     path = Path(name)
     if path.suffix in _SUFFIXES:
         if not path.is_file():
             raise CorpusError(f"{language!r}: there is no file {name!r}. Check the path and the language code.")
         readers = {".txt": _read_lines, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-        return readers[path.suffix](language, path, text_column)
+        return readers[path.suffix](language, path, columns)
     spec = _HUB_SPEC.fullmatch(name)
     if spec is not None:
         import datasets
@@ -147,24 +169,34 @@ def _open_named(language: str, name: str, text_column: str) -> Iterable[Any]:
                 f"{language!r}: the Hub data set {name!r} cannot be opened ({error}). Check repository, config and "
                 "split, and the connection."
             ) from error
-        return _column(language, stream, text_column)
+        return _column(language, stream, columns)
     raise CorpusError(
         f"{language!r}: {name[:80]!r} is neither a {', '.join(_SUFFIXES)} file nor a Hub data set "
         '("repo:config:split"). Texts themselves go into a list: ["first document", "second document"].'
     )
 
 
-def _column(language: str, rows: Any, text_column: str) -> Iterator[Any]:
-    """One column of a data set; some streams know their columns only once a row has come."""
+def _column(language: str, rows: Any, columns: Columns) -> Iterator[Any]:
+    """Columns of a data set; some streams know theirs only once a row has come."""
     for row in rows:
-        if text_column not in row:
+        missing = [name for name in columns if name not in row]
+        if missing:
             raise CorpusError(
-                f"{language!r}: the data set has no column {text_column!r}, it has {list(row)}. Pass text_column=."
+                f"{language!r}: the data set has no column {missing[0]!r}, it has {list(row)}. Pass {_option(columns)}."
             )
-        yield row[text_column]
+        yield _values(row, columns)
 
 
-def _read_lines(language: str, path: Path, _text_column: str) -> Iterator[str]:
+def _option(columns: Columns) -> str:
+    return "text_column=" if len(columns) == 1 else "the names of the columns"
+
+
+def _read_lines(language: str, path: Path, columns: Columns) -> Iterator[str]:
+    if len(columns) > 1:
+        raise CorpusError(
+            f"{language!r}: {str(path)!r} has one text a line, and {' and '.join(columns)} are needed. Pass a .jsonl or "
+            ".parquet file with these columns, or a list of pairs."
+        )
     with path.open(encoding="utf-8-sig") as lines:
         try:
             yield from (line.rstrip("\n") for line in lines)
@@ -174,32 +206,33 @@ def _read_lines(language: str, path: Path, _text_column: str) -> Iterator[str]:
             ) from error
 
 
-def _read_jsonl(language: str, path: Path, text_column: str) -> Iterator[str]:
-    for number, line in enumerate(_read_lines(language, path, text_column), start=1):
+def _read_jsonl(language: str, path: Path, columns: Columns) -> Iterator[Any]:
+    for number, line in enumerate(_read_lines(language, path, columns[:1]), start=1):
         if not line.strip():
             continue
         try:
-            yield json.loads(line)[text_column]
+            yield _values(json.loads(line), columns)
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"{language!r}: line {number} of {str(path)!r} is no JSON object with a {text_column!r} field "
+                f"{language!r}: line {number} of {str(path)!r} is no JSON object with a {' and a '.join(map(repr, columns))} field "
                 f"({error!r})."
             ) from error
 
 
-def _read_parquet(language: str, path: Path, text_column: str) -> Iterator[str]:
+def _read_parquet(language: str, path: Path, columns: Columns) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        if text_column not in file.schema_arrow.names:
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
             raise CorpusError(
-                f"{language!r}: {str(path)!r} has no column {text_column!r}, it has {file.schema_arrow.names}. "
-                "Pass text_column=."
+                f"{language!r}: {str(path)!r} has no column {missing[0]!r}, it has {file.schema_arrow.names}. "
+                f"Pass {_option(columns)}."
             )
-        for batch in file.iter_batches(columns=[text_column]):
-            yield from batch.column(0).to_pylist()
+        for batch in file.iter_batches(columns=list(columns)):
+            yield from (_values(row, columns) for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{language!r}: {str(path)!r} is no readable parquet file ({error}).") from error
 

@@ -20,14 +20,12 @@ from typing import Any, Literal, TypeAlias
 
 from datasets import Dataset, Features, IterableDataset, List, Value
 
+from hf_langcore.data.blocks import IGNORED
 from hf_langcore.errors import ConfigurationError, CorpusError
 
 Form = Literal["text", "prompt_completion", "messages", "conversation_pair", "tokens"]
 Rows: TypeAlias = "Dataset | IterableDataset"
 Row: TypeAlias = Mapping[str, Any]
-
-IGNORED = -100
-"""The label of a token that is read but not trained."""
 
 TOKEN_FEATURES = Features({"input_ids": List(Value("int64")), "labels": List(Value("int64"))})
 MASK_COLUMNS = ("completion_mask", "assistant_masks")

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from hf_langcore.architecture import aliases
+from hf_langcore.auto import auto_class_of
 from hf_langcore.editing.conversion import CONFIG, FileForm
 from hf_langcore.errors import CoreMaskMismatchError, InputError, UnsupportedModelError
 
@@ -155,10 +156,10 @@ def _skeleton(folder: Path, trust_remote_code: bool) -> Any:  # noqa: FBT001 pas
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            return auto_class_of(config).from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, ImportError) as error:
         raise UnsupportedModelError(
-            f"{str(folder)!r} is no causal language model that transformers can build: {error}"
+            f"{str(folder)!r} is no language model that transformers can build: {error}"
         ) from error
 
 

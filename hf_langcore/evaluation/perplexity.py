@@ -19,8 +19,14 @@ from hf_langcore.data import (
     StartToken,
     Window,
     check_batch_size,
+    cut_pairs,
     cut_text,
+    decoder_start,
     hub_source,
+    is_encoder_decoder,
+    pad_pairs,
+    predictions,
+    read_pairs,
     read_texts,
     require_corpora,
     start_token,
@@ -73,6 +79,7 @@ def evaluate_perplexity(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
+    pair_columns: tuple[str, str] = ("source", "target"),
     condition: str = "model",
     on_nonfinite: OnNonFinite = "error",
     progress: bool = True,
@@ -83,10 +90,14 @@ def evaluate_perplexity(
     over batches. Each document is scored on its own; one that is longer than a window slides on by `stride`
     tokens, so that each token is scored exactly once.
 
+    Encoder-decoder models (T5, BART) are scored on pairs of source and target: every token of the target counts, its end
+    token included, given the source. Sources and targets of more than `block_size` tokens are cut.
+
     Args:
-        model: A causal LM, bare or wrapped, as it is now (adapters and open edits count).
+        model: A causal LM or an encoder-decoder model, bare or wrapped, as it is now (adapters and open edits count).
         tokenizer: Any callable with transformers' tokenizer interface.
-        corpora: Language -> texts; see `hf_langcore.data.corpora`.
+        corpora: Language -> texts, see `hf_langcore.data.corpora`; pairs for an encoder-decoder model, see
+            `hf_langcore.data.pairs`.
         block_size: Tokens per window, the start token included; at most the model's context.
         stride: Tokens that each further window of a long document scores; half a window if None.
         batch_size: Windows per forward pass; "auto" keeps the logits below 256 MB. It does not change the figures.
@@ -94,6 +105,7 @@ def evaluate_perplexity(
         seed: Shuffles the documents before `max_tokens` cuts; None keeps their order.
         bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
         text_column: Column of data sets, `.jsonl` and `.parquet` files.
+        pair_columns: Columns of source and target, for encoder-decoder models.
         condition: Name of this measurement in the report.
         on_nonfinite: What NaN or infinite losses do: "error", or "inf" (an infinite perplexity, for models that
             were destroyed on purpose).
@@ -121,6 +133,7 @@ def evaluate_perplexity(
         seed=seed,
         bos_token_id=bos_token_id,
         text_column=text_column,
+        pair_columns=pair_columns,
     )
     return score(model, task, batch_size=batch_size, condition=condition, on_nonfinite=on_nonfinite, progress=progress)
 
@@ -136,19 +149,23 @@ def prepare_scoring(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
+    pair_columns: tuple[str, str] = ("source", "target"),
 ) -> ScoringTask:
     """Read and tokenise the texts once; the arguments are those of `evaluate_perplexity`."""
-    start = start_token(tokenizer, bos_token_id)
-    block_size = usable_block_size(unwrap(model), block_size)
+    bare = unwrap(model)
+    has_pairs = is_encoder_decoder(bare)
+    start = decoder_start(bare) if has_pairs else start_token(tokenizer, bos_token_id)
+    block_size = usable_block_size(bare, block_size)
     stride = _checked_stride(stride, block_size)
     if max_tokens is not None and max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1 or None, got {max_tokens!r}.")
-    cut = partial(
-        cut_text, tokenizer=tokenizer, start=start, block_size=block_size, stride=stride, max_tokens=max_tokens
-    )
+    read: Any = partial(read_texts, text_column=text_column, seed=seed)
+    cut: Any = partial(cut_text, tokenizer=tokenizer, start=start, stride=stride)
+    if has_pairs:
+        read, cut = partial(read_pairs, columns=pair_columns, seed=seed), partial(cut_pairs, tokenizer=tokenizer)
     sources = require_corpora(corpora)
     texts = {
-        language: cut(language, read_texts(language, source, text_column=text_column, seed=seed))
+        language: cut(language, read(language, source), block_size=block_size, max_tokens=max_tokens)
         for language, source in sources.items()
     }
     windows = {language: text.windows for language, text in texts.items()}
@@ -229,6 +246,9 @@ def _summed_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> float
 
 def _token_nll(model: nn.Module, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
     """Negative log-likelihoods of a batch's scored tokens, window after window, padded where no token looks."""
+    if batch[0].source is not None:
+        logits, wanted = predictions(model, pad_pairs(batch))
+        return nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
     device = next(model.parameters()).device
     width = max(len(window.ids) for window in batch)
     ids = torch.full((len(batch), width), pad_id, dtype=torch.int64)
@@ -282,5 +302,6 @@ def _digest(windows: Mapping[str, Sequence[Window]]) -> str:
     for language, cut in windows.items():
         digest.update(f"{language}|".encode())
         for window in cut:
-            digest.update(f"{window.first_scored}:{','.join(map(str, window.ids))};".encode())
+            read = "" if window.source is None else f"{','.join(map(str, window.source))}>"
+            digest.update(f"{read}{window.first_scored}:{','.join(map(str, window.ids))};".encode())
     return digest.hexdigest()

@@ -103,9 +103,9 @@ def _load_base(name: str | Path) -> nn.Module:
 
 def _load(name: str | Path) -> tuple[nn.Module, set[str]]:
     """A model, and the names of the parameters that its files do not have and that were made up in loading."""
-    from transformers import AutoModelForCausalLM
+    from hf_langcore.auto import auto_class_for
 
-    model, info = AutoModelForCausalLM.from_pretrained(name, dtype="auto", output_loading_info=True)
+    model, info = auto_class_for(name).from_pretrained(name, dtype="auto", output_loading_info=True)
     return model, set(info["missing_keys"])
 
 

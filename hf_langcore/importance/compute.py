@@ -16,9 +16,15 @@ from hf_langcore.architecture import Extra, Weight, decoder_weights, unwrap
 from hf_langcore.binding import provenance_of, weights_digest
 from hf_langcore.data import (
     DEFAULT_BLOCK_SIZE,
+    Blocks,
     Corpora,
+    PairBlocks,
     check_batch_size,
+    cut_pairs,
+    is_encoder_decoder,
     pack_blocks,
+    pad_pairs,
+    read_pairs,
     read_texts,
     require_corpora,
     start_token,
@@ -54,6 +60,7 @@ def compute_importance(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
+    pair_columns: tuple[str, str] = ("source", "target"),
     include: Extra | Iterable[Extra] = (),
     resume_dir: str | Path | None = None,
     progress: bool = True,
@@ -75,9 +82,11 @@ def compute_importance(
     For importance from further-pretrained checkpoints see `importance_from_checkpoints`.
 
     Args:
-        model: A causal LM, bare or wrapped; adapters are switched off meanwhile. It is left as it was.
+        model: A causal LM or an encoder-decoder model, bare or wrapped; adapters are switched off meanwhile. It is left as it
+            was.
         tokenizer: Any callable with transformers' tokenizer interface; not for "magnitude" and "random".
-        corpora: Language -> texts; not for "magnitude" and "random". See `hf_langcore.data.corpora`.
+        corpora: Language -> texts, see `hf_langcore.data.corpora`; pairs of source and target for an encoder-decoder model,
+            see `hf_langcore.data.pairs`. Not for "magnitude" and "random".
         method: The scorer.
         block_size: Tokens per block, the start token included; at most the model's context.
         batch_size: Blocks per batch; "auto" is 8.
@@ -85,6 +94,7 @@ def compute_importance(
         seed: Shuffles the documents (None keeps their order) or seeds "random" (None is 0).
         bos_token_id: Start token for tokenizers that have neither BOS nor EOS.
         text_column: Column of data sets, `.jsonl` and `.parquet` files.
+        pair_columns: Columns of source and target, for encoder-decoder models.
         include: "embeddings" or "lm_head" to score these too.
         resume_dir: Folder in which each finished language is kept; a second call with the same model, texts and
             settings goes on after the last one.
@@ -111,11 +121,16 @@ def compute_importance(
         return _from_weights(weights, source, random=method == "random")
     if tokenizer is None or corpora is None:
         raise ConfigurationError(f'method="{method}" needs texts: compute_importance(model, tokenizer, corpora).')
-    start = start_token(tokenizer, bos_token_id)
-    block_size = usable_block_size(unwrap(model), block_size)
-    pack = partial(pack_blocks, tokenizer=tokenizer, start=start, block_size=block_size, max_tokens=max_tokens)
+    bare = unwrap(model)
+    block_size = usable_block_size(bare, block_size)
+    read: Any = partial(read_texts, text_column=text_column, seed=seed)
+    pack: Any = _pack_pairs
+    if is_encoder_decoder(bare):
+        read = partial(read_pairs, columns=pair_columns, seed=seed)
+    else:
+        pack = partial(pack_blocks, start=start_token(tokenizer, bos_token_id))
     blocks = {
-        language: pack(language, read_texts(language, texts, text_column=text_column, seed=seed))
+        language: pack(language, read(language, texts), tokenizer, block_size=block_size, max_tokens=max_tokens)
         for language, texts in require_corpora(corpora).items()
     }
     source = replace(
@@ -146,6 +161,7 @@ def compute_core_mask(
     seed: int | None = None,
     bos_token_id: int | None = None,
     text_column: str = "text",
+    pair_columns: tuple[str, str] = ("source", "target"),
     include: Extra | Iterable[Extra] = (),
     resume_dir: str | Path | None = None,
     progress: bool = True,
@@ -167,6 +183,7 @@ def compute_core_mask(
         seed: Seed of shuffles and random choices.
         bos_token_id: Start token.
         text_column: Column of the text.
+        pair_columns: Columns of source and target.
         include: "embeddings" or "lm_head" too.
         resume_dir: Folder for finished languages.
         progress: Show a progress bar.
@@ -191,6 +208,7 @@ def compute_core_mask(
         seed=seed,
         bos_token_id=bos_token_id,
         text_column=text_column,
+        pair_columns=pair_columns,
         include=include,
         resume_dir=resume_dir,
         progress=progress,
@@ -200,10 +218,17 @@ def compute_core_mask(
     )
 
 
+def _pack_pairs(
+    language: str, pairs: Iterable[tuple[str, str]], tokenizer: Any, *, block_size: int, max_tokens: int | None
+) -> PairBlocks:
+    cut = cut_pairs(language, pairs, tokenizer, block_size=block_size, max_tokens=max_tokens)
+    return pad_pairs(cut.windows)
+
+
 def _over_languages(
     model: nn.Module,
     weights: dict[str, Weight],
-    blocks: dict[str, torch.Tensor],
+    blocks: dict[str, Blocks],
     source: Provenance,
     store: ProgressStore | None,
     *,
@@ -236,7 +261,7 @@ def _over_languages(
 def _score(
     model: nn.Module,
     weights: dict[str, Weight],
-    ids: torch.Tensor,
+    ids: Blocks,
     source: Provenance,
     language: str,
     *,

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.architecture import Weight
-from hf_langcore.data import vocabulary_size
+from hf_langcore.data import Blocks, num_scored, predictions, vocabulary_size
 from hf_langcore.errors import NonFiniteError
 
 GradientMethod = Literal["taylor", "taylor_abs", "fisher"]
@@ -30,7 +30,7 @@ _LOGIT_BUDGET = (
 def gradient_scores(
     model: nn.Module,
     weights: Mapping[str, Weight],
-    blocks: torch.Tensor,
+    blocks: Blocks,
     *,
     method: GradientMethod,
     batch_size: int,
@@ -45,7 +45,7 @@ def gradient_scores(
     Args:
         model: The bare model, in eval mode, with gradients required for `weights` only.
         weights: Name -> weight.
-        blocks: int64, (blocks, block_size).
+        blocks: int64, (blocks, block_size), or pairs.
         method: "taylor", "taylor_abs" or "fisher".
         batch_size: Blocks per batch.
         language: For messages.
@@ -67,7 +67,7 @@ def gradient_scores(
                 loss = _mean_loss(model, part)
                 if not torch.isfinite(loss):
                     raise _nonfinite(language, loss.item())
-                (loss * (len(part) / len(batch))).backward()
+                (loss * (num_scored(part) / num_scored(batch))).backward()
                 bar.update(len(part))
             sums.end_batch()
     if method == "fisher":
@@ -144,21 +144,20 @@ def _gradients_to(sums: _BatchSums, weights: Mapping[str, Weight]) -> Iterator[N
             handle.remove()
 
 
-def part_size(model: nn.Module, batch: torch.Tensor) -> int:
+def part_size(model: nn.Module, batch: Blocks) -> int:
     """How many blocks of a batch go through the model at once.
 
     Args:
         model: The bare model.
-        batch: int64, (blocks, block_size).
+        batch: int64, (blocks, block_size), or pairs.
     """
     return max(1, min(len(batch), _LOGIT_BUDGET // (batch.shape[1] * vocabulary_size(model))))
 
 
-def _mean_loss(model: nn.Module, blocks: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-likelihood of every token after the first of each block."""
-    ids = blocks.to(next(model.parameters()).device)
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+def _mean_loss(model: nn.Module, blocks: Blocks) -> torch.Tensor:
+    """Mean negative log-likelihood of every token after the first of each block, or of every token of the targets."""
+    logits, wanted = predictions(model, blocks)
+    return nn.functional.cross_entropy(logits.float(), wanted)
 
 
 def _nonfinite(language: str, loss: float) -> NonFiniteError:

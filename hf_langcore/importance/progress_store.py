@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from hf_langcore.data import Blocks
 from hf_langcore.files import replace_file
 from hf_langcore.masks import Provenance
 
@@ -30,7 +31,7 @@ class ProgressStore:
             "model": model_digest,
         }
 
-    def load(self, language: str, blocks: torch.Tensor) -> dict[str, torch.Tensor] | None:
+    def load(self, language: str, blocks: Blocks) -> dict[str, torch.Tensor] | None:
         """The scores of a finished language, or None. A file that cannot be read counts as unfinished."""
         path = self._path(language, blocks)
         if not path.is_file():
@@ -41,11 +42,11 @@ class ProgressStore:
         except (SafetensorError, OSError):
             return None
 
-    def save(self, language: str, blocks: torch.Tensor, scores: dict[str, torch.Tensor]) -> None:
+    def save(self, language: str, blocks: Blocks, scores: dict[str, torch.Tensor]) -> None:
         """Keep the scores of a finished language."""
         replace_file(self._path(language, blocks), lambda path: save_file(scores, path))
 
-    def _path(self, language: str, blocks: torch.Tensor) -> Path:
+    def _path(self, language: str, blocks: Blocks) -> Path:
         digest = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode())
         digest.update(f"{language}|{list(blocks.shape)}|".encode())
         digest.update(blocks.numpy().tobytes())

@@ -3,9 +3,9 @@
 Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, ICLR 2024. The norm is taken over
 all tokens of a language, and scores are summed over languages. Nothing is computed backwards.
 
-Only the weight of a linear map multiplies a feature. Norm gains and biases are left out of the scores, and so of masks
-that come from them; matrices that are multiplied somewhere else than in a linear layer are refused, because nobody sees
-what they are multiplied with.
+Only the weight of a linear map multiplies a feature. Norm gains, biases and tables of relative positions are left out of
+the scores, and so of masks that come from them; matrices that are multiplied somewhere else than in a linear layer are
+refused, because nobody sees what they are multiplied with.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.architecture import Weight
+from hf_langcore.data import Blocks, PairBlocks, model_inputs
 from hf_langcore.errors import UnsupportedModelError
 from hf_langcore.importance.gradients import part_size
+from hf_langcore.masks.groups import layer_of
 
 
 def linear_weights(weights: Mapping[str, Weight]) -> dict[str, Weight]:
@@ -30,7 +32,11 @@ def linear_weights(weights: Mapping[str, Weight]) -> dict[str, Weight]:
         UnsupportedModelError: A matrix or a stack of matrices belongs to something else than a linear layer: experts
             that are one tensor, routers, embeddings, state-space layers.
     """
-    matrices = {name: weight for name, weight in weights.items() if weight.parameter.dim() > 1}
+    matrices = {
+        name: weight
+        for name, weight in weights.items()
+        if weight.parameter.dim() > 1 and not _is_position_table(weight)
+    }
     others = [name for name, weight in matrices.items() if not _is_linear(weight)]
     if others:
         owner = type(matrices[others[0]].owner).__name__
@@ -45,7 +51,7 @@ def linear_weights(weights: Mapping[str, Weight]) -> dict[str, Weight]:
 def wanda_scores(
     model: nn.Module,
     weights: Mapping[str, Weight],
-    blocks: torch.Tensor,
+    blocks: Blocks,
     *,
     batch_size: int,
     language: str,
@@ -56,7 +62,7 @@ def wanda_scores(
     Args:
         model: The bare model, in eval mode.
         weights: Name -> weight, as `linear_weights` gives them.
-        blocks: int64, (blocks, block_size). Every token counts, the start tokens included.
+        blocks: int64, (blocks, block_size), or pairs. Every token counts, the start tokens included.
         batch_size: Blocks per batch at most; it does not change the scores.
         language: For messages.
         bar: Advanced by one per block.
@@ -69,10 +75,12 @@ def wanda_scores(
     """
     squares: dict[str, torch.Tensor] = {}
     device = next(model.parameters()).device
+    if isinstance(blocks, PairBlocks):
+        batch_size = 1  # features of fillings would count as well
     with _summing_squares(weights, squares), torch.no_grad():
         for batch in blocks.split(batch_size):
             for part in batch.split(part_size(model, batch)):
-                model(input_ids=part.to(device), use_cache=False)
+                model(**model_inputs(part, device))
                 bar.update(len(part))
     unseen = [name for name in weights if name not in squares]
     if unseen:
@@ -82,6 +90,11 @@ def wanda_scores(
             'weights without calling them (use method="taylor").'
         )
     return {name: _score(weight, squares[name]) for name, weight in weights.items()}
+
+
+def _is_position_table(weight: Weight) -> bool:
+    """A table inside a layer, such as T5's relative positions: like a bias it is looked up and multiplies no feature."""
+    return isinstance(weight.owner, nn.Embedding) and layer_of(weight.name) is not None
 
 
 def _is_linear(weight: Weight) -> bool:

@@ -14,7 +14,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hf_langcore.binding import weights_digest
-from hf_langcore.data import Corpora, check_batch_size
+from hf_langcore.architecture import unwrap
+from hf_langcore.data import Corpora, check_batch_size, require_decoder_only
 from hf_langcore.data.shares import shares_of, split_rows
 from hf_langcore.errors import UnsupportedModelError
 from hf_langcore.modes import eval_mode
@@ -120,6 +121,7 @@ def generate_replay(
     size = check_batch_size(batch_size) or _BATCH
     if not hasattr(model, "generate"):
         raise UnsupportedModelError(f"{type(model).__name__} has no `generate`; self-replay needs a causal LM.")
+    require_decoder_only(unwrap(model), "Self-replay")
     turn = turn_of(tokenizer) if settings.chat else None
     opening = turn.opening if turn is not None else start_of(tokenizer)
     prompts = prompts_of(tokenizer, texts, opening=opening, seed_tokens=settings.seed_tokens, text_column=text_column)

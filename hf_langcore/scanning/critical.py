@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora
+from hf_langcore.architecture import unwrap
+from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora, require_decoder_only
 from hf_langcore.errors import InputError, UnsupportedModelError
 from hf_langcore.evaluation import prepare_scoring
 from hf_langcore.evaluation.circumstances import circumstances
@@ -113,6 +114,7 @@ def find_critical_dimensions(  # noqa: PLR0913 options by keyword
     request = Request(require_kinds(kinds), tuple(sources), core_mask, tuple(dimensions), candidates)
     options = Options(tuple(factors), tuple(matrix_factors), confirm, controls, min_ratio, seed or 0)
     _require_usual(request, options)
+    require_decoder_only(unwrap(model), "The search for critical dimensions")
     task = prepare_scoring(
         model,
         tokenizer,

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from torch import nn
 
 from hf_langcore.binding import bind
-from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora
+from hf_langcore.architecture import unwrap
+from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora, require_decoder_only
 from hf_langcore.editing import perturb
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import ScoringTask, prepare_scoring
@@ -88,6 +89,7 @@ def sink_or_language(
         raise InputError(
             f"core_mask is a CoreMask, got {core_mask!r:.80}. Load it with CoreMask.from_pretrained(...)."
         )
+    require_decoder_only(unwrap(model), "The comparison of sinks and language")
     task = prepare_scoring(
         model,
         tokenizer,

@@ -17,7 +17,8 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from hf_langcore.data import Window
+from hf_langcore.architecture import unwrap
+from hf_langcore.data import Window, require_decoder_only
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import ScoringTask
 from hf_langcore.modes import forget_alteration, note_alteration
@@ -125,6 +126,7 @@ def find_massive_activations(
         UnsupportedModelError: The layers of the model were not found.
     """
     _check_thresholds(ratio, magnitude)
+    require_decoder_only(unwrap(model), "The search for massive activations")
     sums: dict[int, Extremes] = {}
 
     def look(layer: int, hidden: torch.Tensor, batch: Batch) -> None:

@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 from hf_langcore.architecture import Weight, bare_weights
+from hf_langcore.auto import auto_class_for
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError
 from hf_langcore.files import replace_json
 from hf_langcore.hub.trainer_cards import CardNote, CardNotes
@@ -291,7 +292,7 @@ def _noted(folder: Path) -> dict[str, Any]:
 
 def _load(source: Any) -> nn.Module:
     try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(str(source), dtype="auto")
+        model: nn.Module = auto_class_for(str(source)).from_pretrained(str(source), dtype="auto")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"The anchor's base {str(source)!r} cannot be loaded ({error}). Pass base_values= (anchor_base= of the trainer): the "

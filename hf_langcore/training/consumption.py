@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_langcore.data.rows import IGNORED, Row
+from hf_langcore.data.blocks import IGNORED
+from hf_langcore.data.rows import Row
 from hf_langcore.data.shares import TASK
 
 SOURCE_COLUMN = "source"

@@ -14,9 +14,10 @@ from typing import Any, get_args
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 from hf_langcore.architecture import Weight, bare_weights
+from hf_langcore.auto import auto_class_for
 from hf_langcore.binding import BaseCheck, bind, fits_base, record_lineage
 from hf_langcore.errors import ConfigurationError, InputError, ModelChangedError, UnsupportedModelError
 from hf_langcore.hub.trainer_cards import CardNote, CardNotes
@@ -160,7 +161,9 @@ class CoreFreezeCallback(CardNotes, TrainerCallback):  # type: ignore[misc]
         mask = self.core_mask
         if self._base_values is not None:
             given = self._base_values
-            base = given if isinstance(given, nn.Module) else AutoModelForCausalLM.from_pretrained(given, dtype="auto")
+            base = (
+                given if isinstance(given, nn.Module) else auto_class_for(given).from_pretrained(given, dtype="auto")
+            )
             weights = bind(model, mask, base_check="off")
             values = _values_of(base, weights, mask, base_check=self._base_check)
             noted = began_from_base(folder, digest=mask.digest()) if resuming else None

@@ -10,9 +10,10 @@ import pyarrow.compute
 from datasets import Dataset
 from torch.utils.data import Sampler
 
+from hf_langcore.data.blocks import IGNORED
 from hf_langcore.data.draws import Indices, counts_by_rows, counts_by_tokens, draw_general, in_one, mixed_order
 from hf_langcore.data.mixture import joined
-from hf_langcore.data.rows import IGNORED, unify
+from hf_langcore.data.rows import unify
 from hf_langcore.data.shares import TASK, Weights, shares_of
 from hf_langcore.errors import CorpusError
 from hf_langcore.training.consumption import SOURCE_COLUMN, Counts, MixtureReport

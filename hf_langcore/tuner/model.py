@@ -11,9 +11,9 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from hf_langcore.architecture import bare_weights
+from hf_langcore.auto import auto_class_for
 from hf_langcore.errors import ConfigurationError, InputError
 from hf_langcore.masks import CoreMask, PackedBits, Provenance
 from hf_langcore.tuner import sources
@@ -109,7 +109,8 @@ class CoreRegionModel(
             raise ConfigurationError(f"from_pretrained takes exactly one of core_mask= and adapter=, got {given}.")
         config = _fresh_config(core_mask, base_check) if adapter is None else _trained_config(adapter, base_check)
         options = {} if dtype is None else {"dtype": dtype}
-        base = AutoModelForCausalLM.from_pretrained(
+        auto_class = auto_class_for(str(model_id), revision=revision, trust_remote_code=trust_remote_code)
+        base = auto_class.from_pretrained(
             str(model_id), revision=revision, device_map=device_map, trust_remote_code=trust_remote_code, **options
         )
         if adapter is None:

@@ -49,6 +49,7 @@ def langcore(
 
     def run(*arguments: Any) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["langcore", *map(str, arguments)])
+        capsys.readouterr()  # what libraries said while models were made is not the command's
         try:
             main()
             code = 0

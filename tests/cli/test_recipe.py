@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from hf_langcore.recipes.paper import catalogue
-from hf_langcore.recipes.paper import runner as paper
-from hf_langcore.recipes.paper.bench import Bench
-from hf_langcore.recipes.paper.catalogue import RECIPES, Recipe
+from hf_langcore.recipes.bench import catalogue, runner
+from hf_langcore.recipes.bench.catalogue import RECIPES, Recipe
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.report.parts import Section, Table
 
 
@@ -33,7 +32,7 @@ def one_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
     recipes = {"points": Recipe("points", "Points", "points")}
     monkeypatch.setattr(Recipe, "function", lambda _self: points)
-    for module in (catalogue, paper):
+    for module in (catalogue, runner):
         monkeypatch.setattr(module, "RECIPES", recipes)
 
 

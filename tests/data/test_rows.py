@@ -9,7 +9,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from hf_langcore.data.rows import IGNORED, first_row, form_of, labels_of, tokenise, tokenised, unify
+from hf_langcore.data.blocks import IGNORED
+from hf_langcore.data.rows import first_row, form_of, labels_of, tokenise, tokenised, unify
 from hf_langcore.errors import ConfigurationError, CorpusError
 
 USER, REPLY = {"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}

@@ -1,3 +1,3 @@
-"""The experiments of the paper and of the talk before it: a workbench, a catalogue, and what runs them."""
+"""The experiments of the paper and of the talk before it, about the core region."""
 
 from __future__ import annotations

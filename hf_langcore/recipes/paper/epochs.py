@@ -12,7 +12,7 @@ from hf_langcore.data import Window, start_token
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import ScoringTask
 from hf_langcore.evaluation.language_score import exp_or_inf
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.further import (
     FurtherTraining,
     fresh_copy,

@@ -16,7 +16,7 @@ from hf_langcore.errors import InputError, NonFiniteError
 from hf_langcore.evaluation import ScoringTask, score
 from hf_langcore.evaluation.language_score import number_or_inf
 from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.quiet import quiet_transformers
 
 PUBLISHED_RATE = 5e-5

@@ -17,7 +17,7 @@ from hf_langcore.editing import perturb
 from hf_langcore.errors import CoreMaskFormatError, InputError
 from hf_langcore.importance import compute_importance, importance_from_checkpoints
 from hf_langcore.masks import CoreMask, ImportanceScores, bits_of
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.further import (
     FurtherTraining,
     fresh_copy,

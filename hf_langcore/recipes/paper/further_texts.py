@@ -12,7 +12,7 @@ from hf_langcore.data import pack_blocks, start_token, usable_block_size
 from hf_langcore.data.mini import MINI_LANGUAGES, mini_corpora
 from hf_langcore.errors import CorpusError, InputError
 from hf_langcore.evaluation import ScoringTask, prepare_scoring
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 
 REAL, GENERATED, OWN_GENERATED = "real text", "generated text", "generated text of the bench"
 

@@ -11,7 +11,7 @@ import numpy as np
 from hf_langcore.errors import CorpusError
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.clustering import (
     Counts,
     cluster,

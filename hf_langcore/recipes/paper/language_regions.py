@@ -14,7 +14,7 @@ from torch import nn
 from hf_langcore.editing import perturb
 from hf_langcore.evaluation import PerplexityReport
 from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.report.parts import Cell, Matrix, Spread, Table
 
 Kind = Literal["monolingual", "whole"]

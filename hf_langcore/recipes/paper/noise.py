@@ -12,7 +12,7 @@ from torch import nn
 from hf_langcore.architecture import decoder_weights
 from hf_langcore.errors import InputError
 from hf_langcore.masks import CoreMask
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.further import (
     FurtherTraining,
     fresh_copy,

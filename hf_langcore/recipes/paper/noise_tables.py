@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from hf_langcore.evaluation.language_score import exp_or_inf
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.noise_text import noisy_block, pieces_of
 from hf_langcore.report.parts import Cell, Curves, Spread, Table, Texts
 

@@ -12,7 +12,7 @@ import torch
 
 from hf_langcore.data import encode, start_token
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 
 REPEATED, NON_WORDS, MISMATCHED = "repeated words", "non-words", "mismatched instructions"
 

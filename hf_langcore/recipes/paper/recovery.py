@@ -11,8 +11,8 @@ from hf_langcore.editing.edits import How
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import ScoringTask
 from hf_langcore.masks import CoreMask
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.bits import copy_weights, count_changed
-from hf_langcore.recipes.paper.bench import Bench
 from hf_langcore.recipes.paper.further import (
     FurtherTraining,
     fresh_copy,

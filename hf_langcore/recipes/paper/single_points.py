@@ -19,8 +19,8 @@ from hf_langcore.editing import scale_dimension, set_dimension
 from hf_langcore.editing.handle import EditHandle
 from hf_langcore.errors import InputError, UnsupportedModelError
 from hf_langcore.evaluation import PerplexityReport
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.dimensions import Doses, continuation, dose_curves
-from hf_langcore.recipes.paper.bench import Bench
 from hf_langcore.recipes.paper.scan_parts import critical_parts
 from hf_langcore.report.parts import Cell, Part, Section, Table, Texts
 from hf_langcore.scanning import find_critical_dimensions

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.report.parts import Cell, Section, Spread, Table
 from hf_langcore.scanning import WindowLosses
 from hf_langcore.scanning.losses import tokens_of_pieces

@@ -10,7 +10,7 @@ from hf_langcore.architecture import decoder_weights
 from hf_langcore.errors import InputError
 from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.masks.selection import check_fraction
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.clustering import own_excess
 from hf_langcore.recipes.paper.core_parts import (
     Concentration,

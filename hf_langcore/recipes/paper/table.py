@@ -19,7 +19,7 @@ from hf_langcore.evaluation import PerplexityReport
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.masks.selection import check_fraction
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.regions import BASE, harm_ratio
 from hf_langcore.report.parts import Cell, Curves, Section, Spread, Table
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import InputError
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import epochs as epochs_module
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.epochs import FRESH, REPEATED, epochs
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.report.parts import Spread
 
 SIZES: dict[str, Any] = {

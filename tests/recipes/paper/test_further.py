@@ -13,8 +13,9 @@ from hf_langcore.editing import perturb
 from hf_langcore.errors import InputError, NonFiniteError
 from hf_langcore.evaluation import prepare_scoring
 from hf_langcore.importance import compute_core_mask
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.bits import copy_weights, count_changed
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.further import (
     FurtherTraining,
     fresh_copy,
@@ -23,7 +24,6 @@ from hf_langcore.recipes.paper.further import (
     pretrain_further,
     rate_for,
 )
-from hf_langcore.recipes.paper.texts import Texts
 
 HOW = FurtherTraining(1e-2, batch_size=2, warmup_steps=1)
 

@@ -13,12 +13,12 @@ from hf_langcore.errors import InputError
 from hf_langcore.evaluation import evaluate_perplexity
 from hf_langcore.importance import importance_from_checkpoints
 from hf_langcore.masks import CoreMask
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import further_changes
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.further import FurtherTraining, fresh_copy, in_order, pretrain_further
 from hf_langcore.recipes.paper.further_changes import changes
 from hf_langcore.recipes.paper.further_texts import own_blocks
-from hf_langcore.recipes.paper.texts import Texts
 
 SIZES: dict[str, Any] = {"samples": 8, "batch_size": 4, "learning_rate": 1e-2, "fraction": 0.1}
 

@@ -11,8 +11,9 @@ import torch
 
 from hf_langcore.data.mini import mini_corpora
 from hf_langcore.errors import CorpusError, InputError
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import further_texts
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.further_texts import (
     block_size_for,
     enough_blocks,
@@ -21,7 +22,6 @@ from hf_langcore.recipes.paper.further_texts import (
     own_blocks,
     trained_language,
 )
-from hf_langcore.recipes.paper.texts import Texts
 
 TRAIN = {
     "en": ["the cat sat on the mat and looked at the moon above the old tree"] * 3,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hf_langcore.importance import compute_core_mask
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper.language_overlap import overlap_parts, repeat_table
 from hf_langcore.recipes.paper.language_regions import LanguageRegions
-from hf_langcore.recipes.paper.texts import Texts
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from hf_langcore.editing import perturb
 from hf_langcore.evaluation import evaluate_perplexity
 from hf_langcore.importance import compute_core_mask
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper.language_regions import (
     LanguageRegions,
     Removal,
@@ -19,7 +20,6 @@ from hf_langcore.recipes.paper.language_regions import (
     removal_matrix,
     removal_table,
 )
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.report.parts import Spread
 
 

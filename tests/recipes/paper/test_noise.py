@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import InputError
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import noise as noise_module
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.noise import noise
-from hf_langcore.recipes.paper.texts import Texts
 
 SIZES: dict[str, Any] = {
     "kinds": ("repeated words",),

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.paper.bench import Bench
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.recipes.paper.noise_text import KINDS, noisy_block, pieces_of, replaced, with_noise
-from hf_langcore.recipes.paper.texts import Texts
 from tests.conftest import TEXTS
 
 

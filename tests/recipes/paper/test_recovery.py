@@ -10,10 +10,10 @@ import pytest
 from hf_langcore.editing import perturb
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import evaluate_perplexity
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import recovery as recovery_module
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.recovery import recovery
-from hf_langcore.recipes.paper.texts import Texts
 
 SIZES: dict[str, Any] = {"samples": (0, 8), "batch_size": 4, "learning_rate": 1e-2, "fraction": 0.05, "language": "en"}
 

@@ -13,9 +13,9 @@ from hf_langcore.editing import scale_dimension, set_dimension
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import evaluate_perplexity
 from hf_langcore.masks import bits_of
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper.single_points import Point, critical, dose, points, strongest_norms
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.recipes.pretraining import TinyModel, pretrain
 from hf_langcore.report.parts import Spread
 

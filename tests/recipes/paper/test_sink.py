@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper.sink import _kept, sink_or_language
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.report.parts import Section, Spread
 from hf_langcore.scanning import measure
 from hf_langcore.sinks import rows as names

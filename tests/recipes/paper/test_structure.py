@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import InputError
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper.structure import core_structure, languages
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.report.parts import Section
 
 

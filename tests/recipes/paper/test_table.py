@@ -14,10 +14,10 @@ from hf_langcore.errors import InputError
 from hf_langcore.evaluation import evaluate_perplexity
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.recipes.paper import table as paper_table
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
 from hf_langcore.recipes.paper.table import region_table
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.report.parts import Section, Spread
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from hf_langcore.errors import ConfigurationError, InputError, LangCoreError
 from hf_langcore.files import replace_text
-from hf_langcore.recipes.paper.bench import Bench
-from hf_langcore.recipes.paper.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
+from hf_langcore.recipes.bench.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
+from hf_langcore.recipes.bench.workbench import Bench
 from hf_langcore.report.parts import Section
 from hf_langcore.report.writing import SECTIONS
 from hf_langcore.sealing import is_intact, sealed
@@ -25,7 +25,7 @@ _SAID = {
 
 
 @dataclass(frozen=True, slots=True)
-class PaperRun:
+class RecipesRun:
     """What a run of several experiments gave.
 
     Attributes:
@@ -54,6 +54,8 @@ def run_recipe(bench: Bench, name: str, sizes: Mapping[str, Any] | None = None) 
     options = {key: _plain(value) for key, value in checked_sizes(recipe, sizes or {}).items()}
     path = bench.output / SECTIONS / f"{name}.json"
     _require_own_folder(bench)
+    if recipe.reads_companions:
+        options |= {"companions": bench.companions}
     known = _read(path, {"options": options, "bench": bench.identity})
     if known is not None:
         return known
@@ -66,13 +68,13 @@ def run_recipe(bench: Bench, name: str, sizes: Mapping[str, Any] | None = None) 
     return section
 
 
-def run_paper(
+def run_recipes(
     bench: Bench,
     *,
     sizes: Mapping[str, Mapping[str, Any]] | None = None,
     only: Iterable[str] | None = None,
     tell: Callable[[str], object] = print,
-) -> PaperRun:
+) -> RecipesRun:
     """Run all experiments of the catalogue, or some of them.
 
     One that cannot be run (a model without norm weights, texts that are too short) does not stop the others.
@@ -101,7 +103,7 @@ def run_paper(
                 failed[recipe.name] = str(error)
                 tell(f"{recipe.name}: not run. {error}")
     bench.progress.close()
-    return PaperRun(tuple(sections), failed, time.perf_counter() - started)
+    return RecipesRun(tuple(sections), failed, time.perf_counter() - started)
 
 
 def _require_own_folder(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The experiments of the paper and of the talk before it, by name: what `langcore recipe` runs."""
+"""The experiments by name: what `langcore recipe` runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ class Recipe:
         title: What it asks.
         home: Module and function, imported when it runs.
         cost: What it takes beside the others; minutes on the model and machine of docs/report.
+        group: "paper" for what the paper and the talk say of the core, "lab" for the language lab.
+        reads_companions: It depends on the treebanks and the encoder of the bench.
     """
 
     name: str
     title: str
     home: str
     cost: float = 1.0
+    group: str = "paper"
+    reads_companions: bool = False
 
     def function(self) -> Callable[..., Section]:
         """The function: `function(bench, *, sizes...) -> Section`."""
         module, _, name = self.home.partition(":")
-        found: Callable[..., Section] = getattr(importlib.import_module(f"hf_langcore.recipes.paper.{module}"), name)
+        found: Callable[..., Section] = getattr(importlib.import_module(f"hf_langcore.recipes.{module}"), name)
         return found
 
     def sizes(self) -> dict[str, Any]:
@@ -43,19 +47,21 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("table", "Top, bottom and random regions set to zero, in every language", "table:region_table"),
-        Recipe("core", "Where the core lies: matrices, layers, roles", "structure:core_structure"),
+        Recipe("table", "Top, bottom and random regions set to zero, in every language", "paper.table:region_table"),
+        Recipe("core", "Where the core lies: matrices, layers, roles", "paper.structure:core_structure"),
         Recipe(
-            "languages", "Regions of single languages: overlap, and what their removal does", "structure:languages"
+            "languages",
+            "Regions of single languages: overlap, and what their removal does",
+            "paper.structure:languages",
         ),
-        Recipe("scan", "Critical dimensions", "single_points:critical"),
-        Recipe("points", "Single norm weights reset to 1 and multiplied by 10", "single_points:points"),
-        Recipe("dose", "One dimension at factors from 0 to 10, and what the model says", "single_points:dose"),
-        Recipe("sink", "Sink or language?", "sink:sink_or_language"),
-        Recipe("changes", "Further pretraining in each language: what changes", "further_changes:changes"),
-        Recipe("recovery", "A destroyed core, trained again: frozen and free", "recovery:recovery"),
-        Recipe("epochs", "What one, two and five epochs do to the languages", "epochs:epochs"),
-        Recipe("noise", "What runs of repeated words do", "noise:noise"),
+        Recipe("scan", "Critical dimensions", "paper.single_points:critical"),
+        Recipe("points", "Single norm weights reset to 1 and multiplied by 10", "paper.single_points:points"),
+        Recipe("dose", "One dimension at factors from 0 to 10, and what the model says", "paper.single_points:dose"),
+        Recipe("sink", "Sink or language?", "paper.sink:sink_or_language"),
+        Recipe("changes", "Further pretraining in each language: what changes", "paper.further_changes:changes"),
+        Recipe("recovery", "A destroyed core, trained again: frozen and free", "paper.recovery:recovery"),
+        Recipe("epochs", "What one, two and five epochs do to the languages", "paper.epochs:epochs"),
+        Recipe("noise", "What runs of repeated words do", "paper.noise:noise"),
     )
 }
 
@@ -68,7 +74,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise InputError(
-            f"There is no recipe {name!r}. There are {', '.join(RECIPES)}, and 'paper', which runs them all."
+            f"There is no recipe {name!r}. There are {', '.join(RECIPES)}, and 'paper' and 'lab', which run all of a kind."
         )
     return RECIPES[name]
 

@@ -10,9 +10,10 @@ import pytest
 from hf_langcore.editing import scale_dimension
 from hf_langcore.errors import InputError
 from hf_langcore.evaluation import evaluate_perplexity
-from hf_langcore.recipes.paper import bench as bench_module
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
-from hf_langcore.recipes.paper.texts import Texts
+from hf_langcore.probing.treebanks import Sentence
+from hf_langcore.recipes.bench import workbench as bench_module
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 
 NORM = "model.layers.0.input_layernorm"
 
@@ -137,3 +138,20 @@ def test_time_of_an_earlier_run_counts(bench: Bench, monkeypatch: pytest.MonkeyP
     assert bench.seconds_before == 0.0
     assert bench.kept("value", {"b": 1}, slow) == 3
     assert bench.seconds_before == 7.5
+
+
+def test_companions(llama: Any, tokenizer: Any, gpt2: Any, parted: Texts, tmp_path: Path) -> None:
+    """Treebanks and encoder change what experiments on syntax depend on, and nothing else."""
+    sentence = Sentence(("a", "b"), ("DET", "NOUN"), (1, -1), ("det", "root"), None, "", 1)
+    plain = Bench(llama, tokenizer, parted, output=tmp_path)
+    parsed = Bench(llama, tokenizer, parted, output=tmp_path, treebanks={"en": [sentence]}, encoder=(gpt2, tokenizer))
+    other = Bench(
+        llama, tokenizer, parted, output=tmp_path, treebanks={"en": [sentence] * 2}, encoder=(gpt2, tokenizer)
+    )
+    assert plain.identity == parsed.identity
+    assert [one.is_encoder for one in plain.subjects] == [False]
+    assert [(one.is_encoder, one.model) for one in parsed.subjects] == [(False, llama), (True, gpt2)]
+    assert len({str(one.companions) for one in (plain, parsed, other)}) == 3
+    assert parsed.require_treebanks() == {"en": [sentence]}
+    with pytest.raises(InputError, match="--treebanks"):
+        plain.require_treebanks()

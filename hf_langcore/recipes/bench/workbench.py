@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -26,10 +26,13 @@ from hf_langcore.files import replace_json
 from hf_langcore.importance import compute_importance
 from hf_langcore.masks import CoreMask, ImportanceScores
 from hf_langcore.modes import alterations
+from hf_langcore.recipes.bench.progress import Progress
+from hf_langcore.recipes.bench.texts import Texts
 from hf_langcore.recipes.language_table import PAPER_LANGUAGES
-from hf_langcore.recipes.paper.progress import Progress
-from hf_langcore.recipes.paper.texts import Texts
 from hf_langcore.sealing import is_intact, sealed
+
+if TYPE_CHECKING:
+    from hf_langcore.probing.treebanks import Sentence
 
 Edit = Callable[[nn.Module], AbstractContextManager[Any]]
 
@@ -57,6 +60,25 @@ class BenchSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model whose representations are probed.
+
+    Attributes:
+        name: In figures and tables.
+        model: A causal LM or an encoder.
+        tokenizer: Its tokenizer.
+        is_encoder: It reads text from both sides and predicts no next token.
+        digest: Of its weights; what is kept of it depends on that.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    is_encoder: bool
+    digest: str
+
+
 class Bench:
     """What an experiment works with.
 
@@ -69,6 +91,8 @@ class Bench:
         progress: Where a run stands; also says whether bars are shown (`progress.is_shown`).
         seconds_before: What the values took that were read from the folder and not made now.
         identity: What every kept figure depends on: digests of weights and texts, and the settings.
+        treebanks: Language -> parsed sentences, for experiments on syntax; None without any.
+        encoder: An encoder to be probed beside the model; None without one.
     """
 
     def __init__(
@@ -80,6 +104,8 @@ class Bench:
         output: str | Path,
         settings: BenchSettings | None = None,
         progress: Progress | None = None,
+        treebanks: Mapping[str, Sequence[Sentence]] | None = None,
+        encoder: tuple[nn.Module, Any] | None = None,
     ) -> None:
         if alterations(model):
             raise InputError(
@@ -93,6 +119,7 @@ class Bench:
         self.seconds_before = 0.0
         whole = {"model": weights_digest(model), "texts": texts.digest(), "settings": asdict(self.settings)}
         self.identity: dict[str, Any] = json.loads(json.dumps(whole))
+        self.treebanks, self.encoder = treebanks, encoder
 
     @property
     def languages(self) -> list[str]:
@@ -112,6 +139,34 @@ class Bench:
                 "give texts of these languages."
             )
         return asked
+
+    def require_treebanks(self) -> Mapping[str, Sequence[Sentence]]:
+        """The treebanks.
+
+        Raises:
+            InputError: There are none.
+        """
+        if not self.treebanks:
+            raise InputError(
+                "This experiment needs parsed sentences. Name a folder of CoNLL-U files, one per language (`--treebanks FOLDER`, "
+                "Bench(treebanks=load_treebanks(FOLDER))), such as Parallel Universal Dependencies."
+            )
+        return self.treebanks
+
+    @cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The models to be probed: the model, and the encoder if there is one."""
+        own = Subject(self._name(), self.model, self.tokenizer, is_encoder=False, digest=self.identity["model"])
+        if self.encoder is None:
+            return (own,)
+        model, tokenizer = self.encoder
+        return (own, Subject(_name_of(model), model, tokenizer, is_encoder=True, digest=weights_digest(model)))
+
+    @cached_property
+    def companions(self) -> dict[str, Any]:
+        """What experiments on syntax depend on besides `identity`: digests of treebanks and encoder."""
+        digest = hashlib.sha256(repr([(name, *bank) for name, bank in (self.treebanks or {}).items()]).encode())
+        return {"treebanks": digest.hexdigest(), "encoder": None if self.encoder is None else self.subjects[-1].digest}
 
     @cached_property
     def task(self) -> ScoringTask:
@@ -221,8 +276,7 @@ class Bench:
 
     def _name(self) -> str:
         """The model's repository, or its folder's last part: where a folder lies is nobody else's business."""
-        name = getattr(getattr(self.model, "config", None), "_name_or_path", None) or type(self.model).__name__
-        return Path(name).name if Path(name).exists() else str(name)
+        return _name_of(self.model)
 
     @property
     def _keep(self) -> Path:
@@ -232,6 +286,11 @@ class Bench:
         whole = {**self.identity, "name": name, "own": dict(settings)}
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         return self._keep / f"{name}-{digest[:24]}.json"
+
+
+def _name_of(model: nn.Module) -> str:
+    name = getattr(getattr(model, "config", None), "_name_or_path", None) or type(model).__name__
+    return Path(name).name if Path(name).exists() else str(name)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

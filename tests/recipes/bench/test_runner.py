@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from hf_langcore.errors import ConfigurationError, InputError, UnsupportedModelError
-from hf_langcore.recipes.paper import catalogue
-from hf_langcore.recipes.paper import runner as paper
-from hf_langcore.recipes.paper.bench import Bench, BenchSettings
-from hf_langcore.recipes.paper.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
-from hf_langcore.recipes.paper.runner import run_paper, run_recipe
-from hf_langcore.recipes.paper.texts import Texts
+from hf_langcore.probing.treebanks import Sentence
+from hf_langcore.recipes.bench import catalogue, runner
+from hf_langcore.recipes.bench.catalogue import RECIPES, Recipe, checked_sizes, find_recipe
+from hf_langcore.recipes.bench.runner import run_recipe, run_recipes
+from hf_langcore.recipes.bench.texts import Texts
+from hf_langcore.recipes.bench.workbench import Bench, BenchSettings
 from hf_langcore.report import Section, Table, read_sections
 
 
@@ -44,7 +44,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     functions = {"counting": counting, "failing": failing}
     recipes = {name: Recipe(name, name.title(), name, 2.0) for name in functions}
     monkeypatch.setattr(Recipe, "function", lambda self: functions[self.name])
-    for module in (catalogue, paper):
+    for module in (catalogue, runner):
         monkeypatch.setattr(module, "RECIPES", recipes)
     return calls
 
@@ -62,15 +62,29 @@ def test_a_finished_experiment_is_kept(bench: Bench, ran: list[Any]) -> None:
     assert len(ran) == 3
 
 
+def test_treebanks_and_encoder_count_where_they_are_read(
+    bench: Bench, ran: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment on syntax is run again with another treebank; the others are not."""
+    for reads, runs in ((False, 1), (True, 3)):
+        recipe = Recipe("counting", "Counting", "counting", reads_companions=reads)
+        monkeypatch.setitem(catalogue.RECIPES, "counting", recipe)
+        for word in ("a", "b", "b"):
+            bench.treebanks = {"en": [Sentence((word,), ("NOUN",), (-1,), ("root",), None, "", 1)]}
+            bench.__dict__.pop("companions", None)
+            run_recipe(bench, "counting")
+        assert len(ran) == runs
+
+
 def test_one_failure_does_not_stop_the_others(bench: Bench, ran: list[Any]) -> None:
     """It is named, with the reason."""
     said: list[str] = []
-    run = run_paper(bench, only=["failing", "counting"], sizes={"counting": {"counts": (5,)}}, tell=said.append)
+    run = run_recipes(bench, only=["failing", "counting"], sizes={"counting": {"counts": (5,)}}, tell=said.append)
     assert [one.name for one in run.sections] == ["counting"]
     assert run.failed == {"failing": "The model has no norm weights."}
     assert any("no norm weights" in line for line in said)
     assert [one.parts for one in read_sections(bench.output)] == [one.parts for one in run.sections]
-    again = run_paper(bench, sizes={"counting": {"counts": (5,)}}, tell=said.append)
+    again = run_recipes(bench, sizes={"counting": {"counts": (5,)}}, tell=said.append)
     assert again.sections == run.sections
     assert [name for name, _ in ran] == ["failing", "counting", "failing"]
 
@@ -78,9 +92,9 @@ def test_one_failure_does_not_stop_the_others(bench: Bench, ran: list[Any]) -> N
 def test_wrong_names_and_sizes_are_known_before_anything_runs(bench: Bench, ran: list[Any]) -> None:
     """And the message says which there are."""
     with pytest.raises(InputError, match="counting, failing"):
-        run_paper(bench, only=["counting", "nothing"])
+        run_recipes(bench, only=["counting", "nothing"])
     with pytest.raises(InputError, match="counts, language"):
-        run_paper(bench, sizes={"counting": {"count": 1}})
+        run_recipes(bench, sizes={"counting": {"count": 1}})
     with pytest.raises(InputError, match="numbers"):
         run_recipe(bench, "counting", {"language": object()})
     assert not ran
@@ -102,7 +116,7 @@ def test_a_folder_holds_one_model(bench: Bench, ran: list[Any], llama: Any, toke
         if message == "another model":
             llama.lm_head.weight.data[0, 0] += 1
         other = Bench(llama, tokenizer, bench.texts, output=bench.output, settings=settings)
-        for run in (lambda other=other: run_recipe(other, "counting"), lambda other=other: run_paper(other)):
+        for run in (lambda other=other: run_recipe(other, "counting"), lambda other=other: run_recipes(other)):
             with pytest.raises(ConfigurationError, match=message):
                 run()
     assert len(ran) == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_langcore.recipes.paper import progress as progress_module
-from hf_langcore.recipes.paper.progress import Progress
+from hf_langcore.recipes.bench import progress as progress_module
+from hf_langcore.recipes.bench.progress import Progress
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_langcore.errors import CorpusError, InputError
-from hf_langcore.recipes.paper.texts import Texts, load_texts
+from hf_langcore.recipes.bench.texts import Texts, load_texts
 
 
 def write(folder: Path, files: dict[str, list[str]]) -> Path:
