@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_langcore.auditing.identification import canonical, no_language, probabilities, require_known, windows
+from hf_langcore.language_id import canonical, no_language, probabilities, require_known, windows
 
 
 @pytest.mark.parametrize(

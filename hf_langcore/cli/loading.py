@@ -88,6 +88,23 @@ def load_encoder(name: str, *, device: str | None) -> tuple[Any, Any]:
     return load_model(name, dtype="float32", device=device, revision=None, choose=lambda _: AutoModelForMaskedLM)
 
 
+def load_text_model(name: str, *, dtype: str, device: str | None, revision: str | None) -> tuple[Any, Any]:
+    """An encoder without head or a language model, as its config says, in eval mode, and its tokenizer.
+
+    Raises:
+        InputError: transformers cannot load it.
+    """
+    from transformers import AutoModel
+
+    from hf_langcore.auto import auto_class_of
+    from hf_langcore.probing.stacks import is_encoder
+
+    def choose(config: Any) -> Any:
+        return AutoModel if is_encoder(config) else auto_class_of(config)
+
+    return load_model(name, dtype=dtype, device=device, revision=revision, choose=choose)
+
+
 def load_model(
     name: str,
     *,
@@ -186,6 +203,16 @@ def numbers(value: str, option: str) -> list[float]:
         return [float(part) for part in value.split(",")]
     except ValueError as error:
         raise typer.BadParameter(f"expected numbers separated by commas, got {value!r}", param_hint=option) from error
+
+
+def whole_numbers(value: str | None, option: str) -> list[int] | None:
+    """A comma-separated list of whole numbers; None where nothing is given."""
+    names = codes(value)
+    if names is None:
+        return None
+    if not names or not all(name.isdecimal() for name in names):
+        raise typer.BadParameter(f"expected whole numbers separated by commas, got {value!r}", param_hint=option)
+    return [int(name) for name in names]
 
 
 def require_output(output: Path | None, *, folder: bool = False, overwrite: bool = False) -> None:

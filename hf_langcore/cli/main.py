@@ -8,23 +8,31 @@ import typer
 
 from hf_langcore._version import __version__
 from hf_langcore.cli import (
+    align,
     audit,
+    compress,
     demo,
     echo,
     evaluate,
     exchange,
+    extend_vocabulary,
     find,
     inspect,
+    instructions,
+    knowledge,
     merge,
     perturb,
+    probe,
     pull,
     push,
     recipe,
     registry,
     replay,
     report,
+    retention,
     scale,
     scan,
+    switching,
     train,
 )
 from hf_langcore.errors import LangCoreError
@@ -53,6 +61,17 @@ app.command("push")(push.push)
 app.command("pull")(pull.pull)
 app.command("scan")(scan.scan)
 app.add_typer(registry.app, name="registry")
+app.command("probe")(probe.probe)
+app.command("align")(align.align)
+app.command("knowledge")(knowledge.knowledge)
+app.command("switching")(switching.switching)
+app.command("compression")(compress.compression)
+app.command("compress")(compress.compress)
+app.command("decompress")(compress.decompress)
+app.command("extend-vocabulary")(extend_vocabulary.extend_vocabulary)
+app.command("instructions")(instructions.instructions)
+app.command("arithmetic")(instructions.arithmetic)
+app.command("retention")(retention.retention)
 app.command("recipe")(recipe.recipe)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)

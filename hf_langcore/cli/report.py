@@ -24,7 +24,7 @@ def report(
     Example: `langcore report my-run --output my-report`
     """
     loading.require_output(output, folder=True, overwrite=overwrite)
-    from hf_langcore.recipes.paper.catalogue import RECIPES
+    from hf_langcore.recipes.bench.catalogue import RECIPES
     from hf_langcore.report.writing import read_report, write_report
 
     read = read_report(source, order=list(RECIPES))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hf_langcore.data import pack_blocks, read_texts, require_corpora, start_token
-from hf_langcore.errors import InputError, NonFiniteError
+from hf_langcore.errors import InputError
+from hf_langcore.recipes.fitting import Training, draw, fit
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
@@ -49,6 +48,12 @@ class TinyModel:
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Any:
     """A byte-level BPE with BOS, EOS and padding, as a transformers tokenizer."""
+    tokenizer = train_bpe(texts, vocab_size=vocab_size, special_tokens=[PAD, BOS, EOS])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+
+
+def train_bpe(texts: Iterable[str], *, vocab_size: int, special_tokens: list[str]) -> Any:
+    """A byte-level BPE as a `tokenizers.Tokenizer`: any text comes back as it was; the special tokens come first."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -56,12 +61,12 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[PAD, BOS, EOS],
+        special_tokens=special_tokens,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+    return tokenizer
 
 
 def pretrain(
@@ -95,7 +100,13 @@ def pretrain(
     ]
     torch.manual_seed(shape.seed)
     model = LlamaForCausalLM(_config(shape, len(tokenizer)))
-    _train(model, blocks, shape, progress=progress)
+
+    def loss_of(generator: torch.Generator) -> torch.Tensor:
+        ids = draw(blocks, shape.batch_size, generator)
+        loss: torch.Tensor = model(input_ids=ids, labels=ids, use_cache=False).loss
+        return loss
+
+    fit(model, loss_of, Training(shape.steps, shape.learning_rate, seed=shape.seed, progress=progress))
     return model.eval(), tokenizer
 
 
@@ -112,37 +123,3 @@ def _config(shape: TinyModel, vocab_size: int) -> Any:
         bos_token_id=1,
         eos_token_id=2,
     )
-
-
-def _train(model: nn.Module, blocks: list[torch.Tensor], shape: TinyModel, *, progress: bool) -> None:
-    generator = torch.Generator().manual_seed(shape.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=shape.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, shape.steps))
-    model.train()
-    with tqdm(total=shape.steps, desc="training a tiny model", unit="step", disable=not progress) as bar:
-        for _ in range(shape.steps):
-            ids = _draw(blocks, shape.batch_size, generator)
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-            if not torch.isfinite(loss):
-                raise NonFiniteError(f"The training loss is {loss.item()}. Lower the learning rate.")
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-
-
-def _draw(blocks: list[torch.Tensor], count: int, generator: torch.Generator) -> torch.Tensor:
-    """A batch in which each row's language, then its block, is drawn uniformly."""
-    languages = torch.randint(len(blocks), (count,), generator=generator).tolist()
-    rows = [blocks[one][torch.randint(len(blocks[one]), (1,), generator=generator).item()] for one in languages]
-    return torch.stack(rows)
-
-
-def _rate(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 10)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

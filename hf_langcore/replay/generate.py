@@ -13,8 +13,8 @@ from datasets import Dataset, Features, List, Value
 from torch import nn
 from tqdm.auto import tqdm
 
-from hf_langcore.binding import weights_digest
 from hf_langcore.architecture import unwrap
+from hf_langcore.binding import weights_digest
 from hf_langcore.data import Corpora, check_batch_size, require_decoder_only
 from hf_langcore.data.shares import shares_of, split_rows
 from hf_langcore.errors import UnsupportedModelError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hf_langcore.report.cards import card_figures
 from hf_langcore.report.drawing import draw
-from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Section, Spread, Table, Texts
+from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Points, Section, Spread, Table, Texts
 from hf_langcore.report.writing import Report, ReportPaths, read_report, read_sections, write_report
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "HeatMap",
     "HeatMaps",
     "Matrix",
+    "Points",
     "Report",
     "ReportPaths",
     "Section",

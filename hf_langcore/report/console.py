@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hf_langcore.report.numbers import decimals_of, text_of
-from hf_langcore.report.parts import Curves, Matrix, Section, Table, Texts
+from hf_langcore.report.parts import Curves, Matrix, Points, Section, Table, Texts
+from hf_langcore.report.point_data import figures_of
 
 _WIDEST = 12  # columns that fit a terminal
 
@@ -40,6 +41,8 @@ def _table_of(part: Any) -> Table | None:
     if isinstance(part, Curves) and len(part.lines) < _WIDEST:
         points = tuple((x, *(line[at] for line in part.lines.values())) for at, x in enumerate(part.x))
         return Table(part.name, f"{part.title} ({part.y_label})", (part.x_label, *part.lines), points)
+    if isinstance(part, Points):
+        return figures_of(part)
     if isinstance(part, Matrix) and len(part.columns) < _WIDEST:
         rows = tuple((name, *values) for name, values in zip(part.rows, part.values, strict=True))
         return Table(part.name, part.title, ("", *part.columns), rows)

@@ -12,7 +12,8 @@ from hf_langcore.report.curve_figure import curves_figure
 from hf_langcore.report.heat_figure import heat_figure
 from hf_langcore.report.matrix_figure import matrix_figure
 from hf_langcore.report.palette import PLACES, THEMES, Look
-from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Part, Table
+from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Part, Points, Table
+from hf_langcore.report.points_figure import panel_figure, points_figure
 from hf_langcore.report.table_figure import bar_columns, table_figure
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ Theme = Literal["light", "dark"]
 
 def has_figure(part: Part | HeatMap) -> bool:
     """Whether a part can be drawn: texts and tables without `log_bars` are words."""
-    return (
-        bool(bar_columns(part)) if isinstance(part, Table) else isinstance(part, (Curves, Matrix, HeatMaps, HeatMap))
-    )
+    if isinstance(part, Table):
+        return bool(bar_columns(part))
+    return isinstance(part, (Curves, Points, Matrix, HeatMaps, HeatMap))
 
 
 def draw(part: Part | HeatMap, path: str | Path, *, theme: Theme = "light") -> None:
     """Draw a part into a PNG file.
 
     Args:
-        part: Curves, a matrix, heat maps, one heat map, or a table with `log_bars`.
+        part: Curves, points, a matrix, heat maps, one heat map, or a table with `log_bars`.
         path: File to write; its name ends in .png.
         theme: "light" or "dark".
 
@@ -59,7 +60,7 @@ def png_of(part: Part | HeatMap, *, theme: Theme = "light") -> bytes:
     if not has_figure(part):
         raise InputError(
             f"There is nothing to draw in {type(part).__name__} {getattr(part, 'name', '')!r}: texts, and tables without "
-            "log_bars, are words. Draw curves, a matrix, heat maps or a table with log_bars."
+            "log_bars, are words. Draw curves, points, a matrix, heat maps or a table with log_bars."
         )
     with settings():
         return to_png(_figure(part, THEMES[theme]))
@@ -71,9 +72,17 @@ def svg_of(part: Curves, *, name: str) -> str:
         return to_svg(curves_figure(part, PLACES, bare=True), name=name)
 
 
+def panel_svg(part: Points, *, panel: str, name: str) -> str:
+    """One panel of points, as `svg_of`."""
+    with settings():
+        return to_svg(panel_figure(part, PLACES, panel=panel), name=name)
+
+
 def _figure(part: Part | HeatMap, look: Look) -> Figure:
     if isinstance(part, Curves):
         return curves_figure(part, look, bare=False)
+    if isinstance(part, Points):
+        return points_figure(part, look)
     if isinstance(part, Matrix):
         return matrix_figure(part, look)
     if isinstance(part, Table):

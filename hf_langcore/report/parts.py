@@ -1,4 +1,4 @@
-"""What a report is made of, as plain data: sections of tables, curves, matrices, heat maps and texts.
+"""What a report is made of, as plain data: sections of tables, curves, points, matrices, heat maps and texts.
 
 Experiments return sections, and whoever draws them needs to know no experiment. Everything can be written as JSON and
 read back: infinite figures, which destroyed models give, included.
@@ -86,6 +86,38 @@ class Curves:
     note: str = ""
     bands: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     level: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Single places in a plane, such as vectors brought down to two dimensions: by group, by label, in one panel or more.
+
+    Attributes:
+        name: As in `Table`.
+        title: What it shows.
+        x: Places across, one for each point; what is not finite is not drawn.
+        y: Places upwards, likewise.
+        groups: What each point belongs to, such as its language: its colour and shape.
+        labels: What else each point is, such as its relation: a word at its point, or amid the points that share it. Empty
+            for none.
+        panels: Which panel each point stands in, such as "before" or "after"; all panels have the same axes. Empty for
+            one panel.
+        x_label: The axis and its unit; without one there are no ticks, since places have no meaning of their own.
+        y_label: Likewise.
+        note: As in `Table`.
+    """
+
+    kind: ClassVar[str] = "points"
+    name: str
+    title: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    groups: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    panels: tuple[str, ...] = ()
+    x_label: str = ""
+    y_label: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +209,9 @@ class Texts:
     note: str = ""
 
 
-Part: TypeAlias = "Table | Curves | Matrix | HeatMaps | Texts"
+Part: TypeAlias = "Table | Curves | Points | Matrix | HeatMaps | Texts"
 
-_PARTS: dict[str, type[Any]] = {part.kind: part for part in (Table, Curves, Matrix, HeatMaps, Texts)}
+_PARTS: dict[str, type[Any]] = {part.kind: part for part in (Table, Curves, Points, Matrix, HeatMaps, Texts)}
 
 
 @dataclass(frozen=True, slots=True)

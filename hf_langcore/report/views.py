@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,14 @@ from markupsafe import Markup
 from hf_langcore.report.canvas import MARKS
 from hf_langcore.report.curve_figure import has_infinite
 from hf_langcore.report.describing import describe
-from hf_langcore.report.drawing import svg_of
+from hf_langcore.report.drawing import panel_svg, svg_of
 from hf_langcore.report.grids import grid_of
 from hf_langcore.report.heat_data import pack, share_of
 from hf_langcore.report.heat_figure import columns_for, short_names
 from hf_langcore.report.numbers import decimals_of, is_number, short, text_of, value_of
 from hf_langcore.report.palette import LIGHT
-from hf_langcore.report.parts import Cell, Curves, HeatMaps, Matrix, Part, Table, Texts
+from hf_langcore.report.parts import Cell, Curves, HeatMaps, Matrix, Part, Points, Table, Texts
+from hf_langcore.report.point_data import figures_of, groups_of, panels_of
 from hf_langcore.report.table_figure import bar_axis, bar_columns
 
 _LONG = 28  # characters from which words are set in a narrow column
@@ -50,6 +52,8 @@ def view_of(part: Part, anchor: str) -> View:
         values = table_values(part)
     elif isinstance(part, Curves):
         values = _curves(part, anchor)
+    elif isinstance(part, Points):
+        values = _points(part, anchor)
     elif isinstance(part, Matrix):
         values = _matrix(part)
     elif isinstance(part, HeatMaps):
@@ -99,13 +103,26 @@ def _curves(part: Curves, anchor: str) -> dict[str, Any]:
     titles = (part.x_label, *part.lines)
     return {
         "svg": Markup(svg_of(part, name=anchor)),  # noqa: S704 matplotlib escapes words
-        "legend": [
-            (number, label, number % len(LIGHT.series), number % len(MARKS)) for number, label in enumerate(part.lines)
-        ],
+        "legend": _legend(part.lines),
         "level": None if part.level is None else text_of(part.level, decimals_of([part.level])),
         "infinite": has_infinite(part),
         "has_bands": bool(part.bands),
         "figures": table_values(Table(part.name, part.title, titles, rows)),
+    }
+
+
+def _legend(names: Iterable[str]) -> list[tuple[int, str, int, int]]:
+    return [(number, name, number % len(LIGHT.series), number % len(MARKS)) for number, name in enumerate(names)]
+
+
+def _points(part: Points, anchor: str) -> dict[str, Any]:
+    panels = panels_of(part)
+    names = [anchor, *(f"{anchor}:{number}" for number in range(1, len(panels)))]  # ids of each panel keep apart
+    drawn = [panel_svg(part, panel=panel, name=name) for panel, name in zip(panels, names, strict=True)]
+    return {
+        "panels": [(panel, Markup(svg)) for panel, svg in zip(panels, drawn, strict=True)],  # noqa: S704 as above
+        "legend": _legend(groups_of(part)),
+        "figures": table_values(figures_of(part)),
     }
 
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from hf_langcore.binding import bind
 from hf_langcore.architecture import unwrap
+from hf_langcore.binding import bind
 from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora, require_decoder_only
 from hf_langcore.editing import perturb
 from hf_langcore.errors import InputError

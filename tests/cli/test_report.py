@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_langcore.recipes.paper.catalogue import RECIPES
+from hf_langcore.recipes.bench.catalogue import RECIPES
 from hf_langcore.report.parts import Curves, Section
 from hf_langcore.sealing import sealed
 

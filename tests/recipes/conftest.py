@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hf_langcore.recipes.protection.runs import ProtectionRun
+from hf_langcore.recipes.protection.record import ProtectionRun
 from hf_langcore.recipes.protection.tasks import ProtectionSize, Target
 
 TRAIN = {
@@ -29,11 +29,15 @@ SIZE = ProtectionSize(
     blocks=6,
     batch_size=2,
     sums=8,
+    largest=9,
+    sums_epochs=2,
     sums_batch_size=4,
     sums_general_block=10,
     test_sums=6,
+    choice_sums=4,
     general_blocks=4,
     target_blocks=3,
+    choice_blocks=2,
     kept_blocks=2,
 )
 
@@ -90,10 +94,12 @@ def make_run() -> Callable[..., ProtectionRun]:
             "task": "zh",
             "target_before": Target(4.0),
             "target_after": Target(4.0 - gain),
+            "choice_gain": gain,
             "kept_before": {"en": 3.0, "de": 2.0},
             "kept_after": {"en": 3.0 + 2 * forgotten, "de": 2.0},
             "core_changed": 0,
             "core_size": 10,
+            "trained": 100,
             "steps": 3,
             "seconds": 1.5,
             "settings": {"bf16": False},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Section, Spread, Table, Texts
+from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Points, Section, Spread, Table, Texts
 
 _CODES = "ar bg cs da de el en es et fi fr he hi hu id it ja ko lt lv nl pl pt ro ru sv th tr vi zh"
 LANGUAGES = tuple(_CODES.split())
@@ -154,6 +154,20 @@ def heat_maps(layers: int = 6, *, cells: int = 48) -> HeatMaps:
     return HeatMaps("maps", "The core in every matrix", maps, "Top 3 % of each matrix.")
 
 
+def points() -> Points:
+    """Relations of six languages: by language at first, by relation afterwards."""
+    draws = np.random.default_rng(2)
+    relations = ("nsubj", "obj", "obl", "amod", "advmod")
+    rows = []
+    for panel, apart in (("before", 0), ("after", 1)):
+        centres = 10 * draws.normal(size=(6, 2))
+        for number, language in enumerate(LANGUAGES[:6]):
+            for place, relation in enumerate(relations):
+                x, y = centres[place if apart else number] + 0.3 * draws.normal(size=2)
+                rows.append((float(x), float(y), language, relation, panel))
+    return Points("vectors", "Vectors of relations", *zip(*rows, strict=True), note="t-SNE.")  # type: ignore[arg-type]
+
+
 def said() -> Texts:
     """Texts of three scripts, and a hostile one."""
     texts = {
@@ -182,5 +196,5 @@ def report() -> list[Section]:
         Section("core", "Where the core lies", (about,), (heat_maps(), removal()), facts, 12.0),
         Section("languages", "Regions of single languages", (about,), (jaccard(),), facts, 9000.0),
         Section("dose", "One dimension at factors from 0 to 10", (about, about), (dose(), said()), facts, 3.2),
-        Section("recovery", f"Recovery {HOSTILE}", (f"{HOSTILE} `<b>`",), (recovery(),), {HOSTILE: HOSTILE}),
+        Section("recovery", f"Recovery {HOSTILE}", (f"{HOSTILE} `<b>`",), (recovery(), points()), {HOSTILE: HOSTILE}),
     ]

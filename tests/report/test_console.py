@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hf_langcore.report.console import render_section
-from hf_langcore.report.parts import Curves, HeatMaps, Matrix, Section, Spread, Table, Texts
+from hf_langcore.report.parts import Curves, HeatMaps, Matrix, Points, Section, Spread, Table, Texts
 
 
 def printed(section: Section) -> str:
@@ -29,6 +29,7 @@ def test_every_part_is_shown_or_named() -> None:
             note="A note.",
         ),
         Curves("c", "The curves", "factor", "perplexity", (0.0, 1.0), {"en": (None, 2.0)}),
+        Points("p", "The points", (1.5, 2.5), (0.25, 0.75), ("en", "zh"), ("nsubj", "obj"), x_label="across"),
         Matrix("m", "The matrix", ("row",), ("column",), ((0.25,),)),
         Matrix("w", "A wide matrix", ("row",), tuple("abcdefghijklmnop"), ((0.25,) * 16,)),
         Texts("s", "It said", "The prompt", {"base": "[red]words[/red]"}, {"base": "5.8"}),
@@ -41,6 +42,9 @@ def test_every_part_is_shown_or_named() -> None:
         "The table",
         "A note.",
         "The curves",
+        "The points",
+        "nsubj",
+        "across",
         "The matrix",
         "[red]words[/red]",
         "1.00 (0.50 to inf)",

@@ -6,6 +6,7 @@ import pytest
 import report_example
 
 from hf_langcore.report.describing import describe
+from hf_langcore.report.parts import Points
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,15 @@ from hf_langcore.report.describing import describe
             report_example.removal(),
             "Removing a region: grid of nats per token with 6 rows and 8 columns, between -0.7 and 3.",
         ),
+        (
+            report_example.points(),
+            (
+                "Vectors of relations: 60 points of 6 groups (ar, bg, cs, da, de, el). "
+                "In 'before' the nearest point has the same group for 100% and the same label for 0% of the points. "
+                "In 'after' the nearest point has the same group for 0% and the same label for 100% of the points."
+            ),
+        ),
+        (Points("p", "Alone", (1.0,), (2.0,), ("a",)), "Alone: 1 point of 1 group (a)."),
         (
             report_example.heat_maps(1, cells=2),
             "The core in every matrix: where the region lies in each of 7 weight matrices.",

@@ -16,9 +16,9 @@ import report_example
 from PIL import Image
 
 from hf_langcore.errors import InputError, MissingExtraError
-from hf_langcore.report.drawing import draw, has_figure, png_of, svg_of
+from hf_langcore.report.drawing import draw, has_figure, panel_svg, png_of, svg_of
 from hf_langcore.report.palette import DARK, LIGHT, Look
-from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Part, Spread, Table
+from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Part, Points, Spread, Table
 
 LONG = "verylongname" * 17
 STRANGE = "复旦 $x_1^2$ \\alpha % # _ <b> عربي \n \x00 🙂"
@@ -26,6 +26,7 @@ PARTS: dict[str, Part | HeatMap] = {
     "table": report_example.table(),
     "curves": report_example.dose(),
     "bands": report_example.recovery(),
+    "points": report_example.points(),
     "matrix": report_example.removal(),
     "tree": report_example.jaccard(report_example.LANGUAGES[:5]),
     "heat_maps": report_example.heat_maps(2, cells=8),
@@ -133,6 +134,12 @@ def test_svg_takes_its_colours_from_the_page_and_loads_nothing() -> None:
         Curves("c", "C", "x", "y", (1.0, 2.0), {f"l{n}": (1.0, float(n)) for n in range(45)}),
         Curves("c", "C", "x", "y", (-5.0, 1e9), {"a": (-1e12, 1e-12)}, "symlog"),
         Curves("c", "C", "x", "y", (1.0, 2.0), {"a": (12.3, 12.4)}, "linear", "log"),
+        Points("p", LONG, (1.0, 2.0), (3.0, 1e9), (STRANGE, "_a"), (LONG, STRANGE), (STRANGE, LONG), STRANGE, LONG),
+        Points("p", "", (), (), ()),
+        Points("p", "P", (math.nan, math.inf, 1.0), (1.0, 2.0, 1.0), ("a", "b", "c")),
+        Points("p", "P", (1.0, 1.0, 1.0), (2.0, 2.0), ("a",), ("", ""), ("one", "two", "three", "four")),
+        Points("p", "P", *((tuple(map(float, range(90))),) * 2), *((tuple(map(str, range(90))),) * 2)),
+        Points("p", "P", (1.0, 2.0, 3.0, 4.0), (1.0,) * 4, ("a",) * 4, panels=("one", "two", "three", "four")),
         Matrix("m", STRANGE, (STRANGE, LONG), (STRANGE, LONG), ((1.0, None), (math.inf, math.nan)), STRANGE),
         Matrix("m", LONG, (), (), ()),
         Matrix("m", "M", ("a",), ("b",), ((0.5,),), is_signed=True),
@@ -166,6 +173,8 @@ def test_nothing_in_a_part_breaks_its_picture(part: Part) -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1
     if isinstance(part, Curves):
         assert svg_of(part, name="c").startswith("<svg")
+    if isinstance(part, Points):
+        assert panel_svg(part, panel="", name="c").startswith("<svg")
 
 
 def test_heat_maps_show_where_the_region_lies() -> None:

@@ -15,7 +15,7 @@ import report_example
 
 from hf_langcore.report.anchors import anchors
 from hf_langcore.report.page import render
-from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Section, Spread, Table, Texts
+from hf_langcore.report.parts import Curves, HeatMap, HeatMaps, Matrix, Points, Section, Spread, Table, Texts
 
 EMPTY = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "circle", "path", "use", "rect"}
 LONG = "verylongname" * 17
@@ -147,7 +147,7 @@ def test_tables_have_captions_heads_and_figures(page: Page) -> None:
     assert "geometric mean" in text
     assert re.search(r"18\.20 \(17\.00 to 19\.40\)", text)
     assert len(page.all("tr", class_="total")) == 1
-    assert [page.elements[number][1]["role"] for number in page.all("div", class_="scroll")] == ["region"] * 5
+    assert [page.elements[number][1]["role"] for number in page.all("div", class_="scroll")] == ["region"] * 6
     assert {page.elements[number][1]["tabindex"] for number in page.all("div", class_="scroll")} == {"0"}
 
 
@@ -168,7 +168,7 @@ def test_bars_lie_on_one_logarithmic_axis() -> None:
 def test_figures_have_words_for_those_who_cannot_see(page: Page) -> None:
     """And their lines a legend, and their figures a table."""
     drawings = page.all("div", class_="drawing")
-    assert len(drawings) == 2
+    assert len(drawings) == 3
     assert page.elements[drawings[0]][1]["role"] == "img"
     assert "30 lines (ar, bg" in page.elements[drawings[0]][1]["aria-label"]
     names = [
@@ -177,11 +177,27 @@ def test_figures_have_words_for_those_who_cannot_see(page: Page) -> None:
         if "data-line" in page.elements[number][1]
     ]
     ids = {given.get("id") for _, given, _ in page.elements}
-    assert len(names) == 32
+    assert len(names) == 38
     assert set(names) <= ids
     captions = [page.text(number) for number in page.all("figcaption", class_="legend-words")]
     assert "Dashed line: 15.20. Hollow marks at the edge: infinite." in captions
     assert "Dashed line: 12.00. Bands: interval, or range over seeds." in captions
+
+
+def test_points_stand_in_panels(page: Page) -> None:
+    """One drawing, described in words; a group is set off in all panels at once, by the end of its id."""
+    panels = page.all("div", class_="panels")
+    assert len(panels) == 1
+    assert "In 'after' the nearest point has the same group for 0%" in page.elements[panels[0]][1]["aria-label"]
+    assert [page.text(number) for number in page.all("p", class_="panel")] == ["before", "after"]
+    ids = [given["id"] for _, given, _ in page.elements if given.get("id", "").endswith(":line-5")]
+    assert [one for one in ids if one.startswith("recovery-vectors:")] == [
+        "recovery-vectors:line-5",
+        "recovery-vectors:1:line-5",
+    ]
+    titles = [page.text(number) for number in page.all("ul", class_="legend")]
+    assert titles[-1] == "ar bg cs da de el"
+    assert not _page(Points("p", "P", (1.0,), (1.0,), ("a",))).all("p", class_="panel")
 
 
 def test_generated_text_is_called_so(page: Page) -> None:
@@ -261,6 +277,10 @@ def test_facts_and_words(page: Page) -> None:
         ),
         (Matrix("m", "M", (), (), ()), Matrix("m", "M", (LONG,), (LONG,), ((None,),))),
         (report_example.jaccard([f"language{number}" for number in range(100)]),),
+        (
+            Points("p", "P", (), (), ()),
+            Points("p", LONG, (1.0, math.nan), (math.inf, 1.0), (LONG, ""), (LONG,), (LONG,)),
+        ),
         (HeatMaps("h", "H", ()), HeatMaps("h", "H", (HeatMap("", (0, 0), (), (), ()),))),
         (Texts("t", "T", "", {}), Texts("t", "T", LONG, {LONG: LONG, "": ""}, {"nobody": "1"})),
         (Texts("t", "T", "\ud800", {"\udfff": "\ufffe"}),),

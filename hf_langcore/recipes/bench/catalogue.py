@@ -44,6 +44,10 @@ class Recipe:
         return {one.name: one.default for one in parameters}
 
 
+def _lab(name: str, title: str, home: str, *, syntax: bool = False, cost: float = 8.0) -> Recipe:
+    return Recipe(name, title, f"lab.{home}", cost, group="lab", reads_companions=syntax)
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -62,6 +66,16 @@ RECIPES: dict[str, Recipe] = {
         Recipe("recovery", "A destroyed core, trained again: frozen and free", "paper.recovery:recovery"),
         Recipe("epochs", "What one, two and five epochs do to the languages", "paper.epochs:epochs"),
         Recipe("noise", "What runs of repeated words do", "paper.noise:noise"),
+        _lab("probes", "What each layer says about words, in other languages, too", "probes:probes", syntax=True),
+        _lab("alignment", "How alike languages arrange their relations", "alignment:alignment", syntax=True),
+        _lab(
+            *("syntax_without_core", "Syntax without the core", "syntax_without_core:syntax_without_core"), syntax=True
+        ),
+        _lab("knowledge", "What is lost first, syntax or facts?", "knowledge:syntax_or_facts"),
+        _lab("compression", "Bits per byte in every language, and the text back again", "compression:compression"),
+        _lab("transfer", "Further pretraining in one language, and tokens of its own", "transfer:transfer"),
+        _lab("switching", "How often the model leaves the language of the prompt", "switching:switching"),
+        _lab("retention", "What each way of fine-tuning learns and forgets", "retention:retention", cost=20),
     )
 }
 

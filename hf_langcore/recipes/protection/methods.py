@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
+from hf_langcore.errors import ConfigurationError
+from hf_langcore.recipes.protection.adapters import Adapter
 from hf_langcore.recipes.protection.shields import Frozen
 
 FULL = "full fine-tuning"
@@ -13,7 +16,7 @@ WEIGHTED = "anchor, by Fisher importance"
 GENERAL = "general data, 5 times"
 
 _RATE = 5e-4
-RANK = 16
+_RANK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Method:
         learning_rate: Its peak.
         frozen: The weights that stay what they are.
         general_data_ratio: How many times as many tokens of general data as of the task.
-        adapter: Train an adapter instead of the weights: "lora", or "core", which never touches the core.
+        adapter: Train an adapter instead of the weights: any config of PEFT, or its fields as a mapping with `peft_type`. One of
+            the type CORE_REGION that names no core mask protects the core of the run.
         anchor_strength: The share of the distance to the base that is taken back in a step; None for no anchor.
         weighted: The anchor pulls in proportion to the Fisher importance.
     """
@@ -36,9 +40,19 @@ class Method:
     learning_rate: float = _RATE
     frozen: Frozen | None = None
     general_data_ratio: float = 0.0
-    adapter: Literal["lora", "core"] | None = None
+    adapter: Adapter | None = None
     anchor_strength: float | None = None
     weighted: bool = False
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (0 < rate < math.inf):
+            raise ConfigurationError(f"The learning rate of {self.name!r} must be a number above 0, got {rate!r}.")
+        if self.adapter is not None and (self.frozen or self.anchor_strength is not None):
+            raise ConfigurationError(
+                f"{self.name!r} has an adapter, which leaves the weights alone, and freezes or anchors them as well. Leave out "
+                "one of the two; an adapter of the type CORE_REGION keeps off the core."
+            )
 
 
 def standard_methods() -> list[Method]:
@@ -55,8 +69,8 @@ def standard_methods() -> list[Method]:
         *(Method(f"{ANCHOR}, {share:g}", ANCHOR, anchor_strength=share) for share in uniform),
         *(Method(f"{WEIGHTED}, {share:g}", WEIGHTED, anchor_strength=share, weighted=True) for share in weighted),
         Method(f"{ANCHOR}, 0.03, and frozen core", anchor_strength=0.03, frozen="core"),
-        *_adapters("lora", f"LoRA, r={RANK}"),
-        *_adapters("core", f"masked adapter, r={RANK}"),
+        *_adapters("LORA", f"LoRA, r={_RANK}"),
+        *_adapters("CORE_REGION", f"masked adapter, r={_RANK}"),
         Method(GENERAL, GENERAL, general_data_ratio=5),
         Method(f"{GENERAL}, learning rate 0.0001", GENERAL, 1e-4, general_data_ratio=5),
         Method(f"{GENERAL}, and frozen core", general_data_ratio=5, frozen="core"),
@@ -64,5 +78,7 @@ def standard_methods() -> list[Method]:
     ]
 
 
-def _adapters(kind: Literal["lora", "core"], title: str) -> list[Method]:
-    return [Method(f"{title}, learning rate {rate:g}", title, rate, adapter=kind) for rate in (5e-3, 2e-3, 1e-3)]
+def _adapters(kind: str, title: str) -> list[Method]:
+    options: dict[str, Any] = {"r": _RANK, "lora_alpha": 2 * _RANK, "target_modules": "all-linear"}
+    adapter = {"peft_type": kind, **options}
+    return [Method(f"{title}, learning rate {rate:g}", title, rate, adapter=adapter) for rate in (5e-3, 2e-3, 1e-3)]

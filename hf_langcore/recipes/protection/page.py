@@ -8,8 +8,8 @@ from pathlib import Path
 from hf_langcore.files import replace_text
 from hf_langcore.recipes.protection.figure import draw_protection
 from hf_langcore.recipes.protection.methods import standard_methods
+from hf_langcore.recipes.protection.record import ProtectionRun
 from hf_langcore.recipes.protection.report import below, curves_of, pairs_to_markdown, summarise, to_markdown
-from hf_langcore.recipes.protection.runs import ProtectionRun
 from hf_langcore.recipes.protection.shields import ShieldSize
 from hf_langcore.recipes.protection.tasks import ProtectionSize
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hf_langcore.errors import InputError
 from hf_langcore.recipes.protection.methods import FULL, Method
-from hf_langcore.recipes.protection.runs import ProtectionRun
+from hf_langcore.recipes.protection.record import ProtectionRun
 
 # Two-sided 95 % quantiles of Student's t by number of seeds.
 _T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -82,7 +82,9 @@ class Summary:
         forgotten: Logarithm of the factor by which the kept perplexities rose.
         excess: The same, less what plain fine-tuning loses at the same gain with the learning rate that suits it; None
             where no plain fine-tuning was done.
-        exact_match: Mean share of exact answers; None where there are none.
+        exact_match: Share of exact answers; None where there are none.
+        digit_match: Mean share of right digits; likewise.
+        trained: Number of parameters that were trained.
         core_changed: Frozen weights whose bits changed, all seeds together.
         core_size: Number of weights that were looked at, all seeds together.
     """
@@ -92,7 +94,9 @@ class Summary:
     gain: Interval
     forgotten: Interval
     excess: Interval | None
-    exact_match: float | None
+    exact_match: Interval | None
+    digit_match: Interval | None
+    trained: int
     core_changed: int
     core_size: int
 
@@ -146,7 +150,7 @@ def to_markdown(summaries: Sequence[Summary]) -> str:
             f"{one.core_changed:,} of {one.core_size:,}",
         ]
         if exact:
-            cells.insert(2, "" if one.exact_match is None else f"{100 * one.exact_match:.1f} %")
+            cells.insert(2, "" if one.exact_match is None else f"{100 * one.exact_match.mean:.1f} %")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -195,13 +199,16 @@ def _verdict(forgotten: Interval) -> str:
 def _summary(runs: Sequence[ProtectionRun], curves: Mapping[int, Callable[[float], float]]) -> Summary:
     excesses = [run.forgotten - curves[run.seed](run.gain) for run in runs if run.seed in curves]
     exact = [run.target_after.exact_match for run in runs if run.target_after.exact_match is not None]
+    digits = [run.target_after.digit_match for run in runs if run.target_after.digit_match is not None]
     return Summary(
         method=runs[0].method,
         seeds=len(runs),
         gain=Interval.of([run.gain for run in runs]),
         forgotten=Interval.of([run.forgotten for run in runs]),
         excess=Interval.of(excesses) if len(excesses) == len(runs) else None,
-        exact_match=sum(exact) / len(exact) if exact else None,
+        exact_match=Interval.of(exact) if exact else None,
+        digit_match=Interval.of(digits) if digits else None,
+        trained=runs[0].trained,
         core_changed=sum(run.core_changed for run in runs),
         core_size=sum(run.core_size for run in runs),
     )

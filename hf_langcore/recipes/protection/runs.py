@@ -7,72 +7,37 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig
+from peft import PeftConfig
 from torch import nn
 from transformers import PrinterCallback
 
+from hf_langcore.binding import weights_digest
+from hf_langcore.errors import InputError
 from hf_langcore.evaluation import score
 from hf_langcore.files import replace_json
 from hf_langcore.recipes.bits import copy_weights, count_changed
-from hf_langcore.recipes.protection.methods import RANK, Method
+from hf_langcore.recipes.protection.adapters import adapter_config, applied, described, finished, virtual_tokens
+from hf_langcore.recipes.protection.methods import Method
+from hf_langcore.recipes.protection.record import ProtectionRun, as_json_values, read_run
 from hf_langcore.recipes.protection.shields import Shields
 from hf_langcore.recipes.protection.tasks import ProtectionTask, Target
 from hf_langcore.recipes.quiet import quiet_transformers
 from hf_langcore.training import CoreRegionSFTConfig, CoreRegionSFTTrainer
-from hf_langcore.tuner import CoreRegionConfig
 
 _WARMUP_STEPS = 5
-_ALPHA = 2 * RANK
 
 
 @dataclass(frozen=True, slots=True)
-class ProtectionRun:
-    """What one run learned and lost.
-
-    Attributes:
-        task: Name of the task.
-        method: Name of the method.
-        seed: Of data, order, adapter and random mask.
-        target_before: The task before training.
-        target_after: The task after it.
-        kept_before: Language -> loss in nats per token before training, of the languages to be kept.
-        kept_after: The same after it.
-        core_changed: Frozen weights whose bits differ from the base, of `core_size`. Where nothing is frozen those
-            of the core are counted.
-        core_size: Number of these weights.
-        steps: Optimizer steps.
-        seconds: Of training.
-        settings: Of method and task; a kept run with other settings is done again.
-    """
-
-    task: str
-    method: str
-    seed: int
-    target_before: Target
-    target_after: Target
-    kept_before: dict[str, float]
-    kept_after: dict[str, float]
-    core_changed: int
-    core_size: int
-    steps: int
-    seconds: float
-    settings: dict[str, Any]
-
-    @property
-    def gain(self) -> float:
-        """Loss on the task that training took away, in nats per token."""
-        return self.target_before.loss - self.target_after.loss
-
-    @property
-    def forgotten(self) -> float:
-        """Logarithm of the factor by which the geometric mean of the kept perplexities rose."""
-        return sum(self.kept_after[name] - loss for name, loss in self.kept_before.items()) / len(self.kept_before)
+class _Before:
+    target: Target
+    choice: float
+    kept: dict[str, float]
 
 
 def run_protection(
@@ -91,6 +56,8 @@ def run_protection(
     Seeds are the outer loop, so that a run that is stopped early has whole seeds. Finished runs are kept as one
     JSON file each and not repeated; two processes may share the folder if they are given different seeds or tasks.
 
+    Before anything is trained, each adapter is applied once, so that one that the model does not suit is refused at once.
+
     Args:
         model: A causal LM in float32; it is left as it is.
         tokenizer: Its tokenizer.
@@ -100,27 +67,55 @@ def run_protection(
         seeds: Of data, order, adapters and random masks.
         bf16: Train in mixed precision; weights stay float32.
         tell: Receives one line per run.
+
+    Raises:
+        ConfigurationError: An adapter is none of PEFT's, or cannot be applied to the model.
+        InputError: Two methods share a name, or virtual tokens and blocks are longer than the context.
     """
-    folder, runs = Path(output), []
-    before = {task.name: (task.target(model), score(model, task.kept, progress=False).nll) for task, _ in tasks}
+    folder, runs, digest = Path(output), [], weights_digest(model)
+    befores = {task.name: _before(model, task) for task, _ in tasks}
+    cores = {task.name: shields.mask("core", seed=0).digest() for task, shields in tasks}
+    for task, shields in tasks:
+        _check(model, task, shields, methods)
     for seed in seeds:
         for task, shields in tasks:
             for method in methods:
                 path = folder / task.name / f"seed-{seed}" / f"{_slug(method.name)}.json"
-                run = read_run(path) if path.is_file() else None
-                if run is None or run.settings != _settings(method, task, bf16=bf16):
-                    run = _run(model, tokenizer, task, shields, method, before[task.name], seed=seed, bf16=bf16)
-                    replace_json(path, asdict(run))
+                known = {"model": digest, "core": cores[task.name], "shields": asdict(shields.size), "bf16": bf16}
+                settings = _settings(method, task, known)
+                run = read_run(path)
+                if run is None or run.settings != settings:
+                    run = _run(
+                        model, tokenizer, task, shields, method, befores[task.name], settings=settings, seed=seed
+                    )
+                    replace_json(path, as_json_values(asdict(run)))
                     tell(_line(run))
                 runs.append(run)
     return runs
 
 
-def read_run(path: Path) -> ProtectionRun:
-    """A run from its file."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    targets = {name: Target(**values[name]) for name in ("target_before", "target_after")}
-    return ProtectionRun(**{**values, **targets})
+def _before(model: nn.Module, task: ProtectionTask) -> _Before:
+    return _Before(task.target(model), task.choice(model), score(model, task.kept, progress=False).nll)
+
+
+def _check(model: nn.Module, task: ProtectionTask, shields: Shields, methods: Sequence[Method]) -> None:
+    """Refuse adapters that cannot be applied, before hours of training: each is applied once."""
+    names = [_slug(method.name) for method in methods]
+    if len(set(names)) < len(names) or not names:
+        raise InputError(f"Methods need names that differ in letters or digits, got {[one.name for one in methods]}.")
+    context = getattr(model.config, "max_position_embeddings", None) or math.inf
+    tried = []
+    for method in methods:
+        if method.adapter is not None and described(method.adapter) not in tried:
+            tried.append(described(method.adapter))
+            config = adapter_config(method.adapter, lambda: shields.mask("core", seed=0))
+            needed = task.size.block_size + virtual_tokens(config)
+            if needed > context:
+                raise InputError(
+                    f"{method.name!r} needs {needed} positions, {virtual_tokens(config)} of them for its virtual tokens, and the "
+                    f"model has {context}. Take fewer virtual tokens or shorter blocks."
+                )
+            applied(copy.deepcopy(model), config, name=method.name)
 
 
 def _run(
@@ -129,34 +124,53 @@ def _run(
     task: ProtectionTask,
     shields: Shields,
     method: Method,
-    before: tuple[Target, dict[str, float]],
+    before: _Before,
     *,
+    settings: dict[str, Any],
     seed: int,
-    bf16: bool,
 ) -> ProtectionRun:
     counted = shields.mask(method.frozen or "core", seed=seed)
     start = time.perf_counter()
-    model, steps = _train(base, tokenizer, task, shields, method, seed=seed, bf16=bf16)
+    model, trained, steps = _train(base, tokenizer, task, shields, method, seed=seed, bf16=settings["bf16"])
     seconds = time.perf_counter() - start
     return ProtectionRun(
         task=task.name,
         method=method.name,
         seed=seed,
-        target_before=before[0],
-        target_after=task.target(model),
-        kept_before=before[1],
-        kept_after=score(model, task.kept, progress=False).nll,
+        target_before=before.target,
+        target_after=_or_infinite(task.target(model)),
+        choice_gain=before.choice - _not_nan(task.choice(model)),
+        kept_before=before.kept,
+        kept_after=score(model, task.kept, on_nonfinite="inf", progress=False).nll,
         core_changed=count_changed(model, copy_weights(base, counted), counted).core,
         core_size=counted.count(),
+        trained=trained,
         steps=steps,
         seconds=round(seconds, 2),
-        settings=_settings(method, task, bf16=bf16),
+        settings=settings,
     )
 
 
-def _settings(method: Method, task: ProtectionTask, *, bf16: bool) -> dict[str, Any]:
-    chosen = {name: value for name, value in asdict(method).items() if name != "curve"}
-    return {"method": chosen, "task": asdict(task.size), "batch_size": task.batch_size, "bf16": bf16}
+def _not_nan(loss: float) -> float:
+    return math.inf if math.isnan(loss) else loss
+
+
+def _or_infinite(target: Target) -> Target:
+    return replace(target, loss=_not_nan(target.loss))
+
+
+def _settings(method: Method, task: ProtectionTask, known: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives them back, so that those of a kept run are equal."""
+    chosen = {one.name: getattr(method, one.name) for one in fields(method) if one.name not in {"curve", "adapter"}}
+    whole = {
+        **known,
+        "method": {**chosen, "adapter": described(method.adapter)},
+        "task": asdict(task.size),
+        "texts": task.digest,
+        "batch_size": task.batch_size,
+    }
+    settings: dict[str, Any] = json.loads(json.dumps(whole))
+    return settings
 
 
 def _train(
@@ -168,9 +182,10 @@ def _train(
     *,
     seed: int,
     bf16: bool,
-) -> tuple[nn.Module, int]:
-    """A fine-tuned copy, adapters merged, and the number of steps."""
+) -> tuple[nn.Module, int, int]:
+    """A fine-tuned copy, merged where that can be done, and the numbers of parameters and of steps."""
     torch.manual_seed(seed)
+    frozen = shields.mask(method.frozen, seed=seed) if method.frozen else None
     anchored = method.anchor_strength is not None
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         trainer = CoreRegionSFTTrainer(
@@ -179,20 +194,22 @@ def _train(
             train_dataset=task.rows(seed),
             processing_class=tokenizer,
             peft_config=_adapter(method, shields, seed=seed),
-            core_mask=shields.mask(method.frozen, seed=seed) if method.frozen else None,
+            core_mask=frozen,
             anchor_importance=shields.importance if anchored and method.weighted else None,
             general_dataset=task.general if method.general_data_ratio else None,
         )
         trainer.remove_callback(PrinterCallback)
+        parameters = sum(one.numel() for one in trainer.model.parameters() if one.requires_grad)
         trainer.train()
-        trained: Any = trainer.model
-    return (trained.merge_and_unload() if method.adapter else trained), int(trainer.state.global_step)
+        # Mixed precision stays in the model's forward otherwise, and what is measured is the weights' own precision.
+        trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return finished(trained), parameters - (frozen.count() if frozen else 0), int(trainer.state.global_step)
 
 
 def _arguments(folder: str, task: ProtectionTask, method: Method, *, seed: int, bf16: bool) -> CoreRegionSFTConfig:
     return CoreRegionSFTConfig(
         output_dir=folder,
-        num_train_epochs=1,
+        num_train_epochs=task.epochs,
         per_device_train_batch_size=task.batch_size,
         learning_rate=method.learning_rate,
         lr_scheduler_type="cosine",
@@ -216,17 +233,9 @@ def _arguments(folder: str, task: ProtectionTask, method: Method, *, seed: int, 
 
 
 def _adapter(method: Method, shields: Shields, *, seed: int) -> PeftConfig | None:
-    options: dict[str, Any] = {
-        "r": RANK,
-        "lora_alpha": _ALPHA,
-        "target_modules": "all-linear",
-        "task_type": "CAUSAL_LM",
-    }
-    if method.adapter == "lora":
-        return LoraConfig(**options)
-    if method.adapter == "core":
-        return CoreRegionConfig(core_mask=shields.mask("core", seed=seed), **options)
-    return None
+    if method.adapter is None:
+        return None
+    return adapter_config(method.adapter, lambda: shields.mask("core", seed=seed))
 
 
 def _slug(name: str) -> str:

@@ -47,15 +47,15 @@ class Shields:
     Attributes:
         scores: Of the core.
         magnitude: Mask of the largest weights.
-        columns: Mask of whole columns.
-        importance: Fisher importance on the languages that are to be kept.
+        columns: Mask of whole columns; None where no method freezes any.
+        importance: Fisher importance on the languages that are to be kept; None where no anchor is weighted by it.
         size: How they were made.
     """
 
     scores: ImportanceScores
     magnitude: CoreMask
-    columns: CoreMask
-    importance: ImportanceScores
+    columns: CoreMask | None
+    importance: ImportanceScores | None
     size: ShieldSize
 
     def mask(self, frozen: Frozen, *, seed: int) -> CoreMask:
@@ -67,15 +67,19 @@ class Shields:
             seed: Of the random ones.
 
         Raises:
-            InputError: `frozen` is none of these.
+            InputError: `frozen` is none of these, or columns were not computed.
         """
         if frozen not in get_args(Frozen):
             raise InputError(f"frozen must be one of {list(get_args(Frozen))}, got {frozen!r}.")
         if frozen == "magnitude":
             return self.magnitude
-        if frozen == "columns":
+        if frozen in {"columns", "random columns"} and self.columns is None:
+            raise InputError(
+                "These shields were computed without columns. Compute them: compute_shields(with_columns=True)."
+            )
+        if frozen == "columns" and self.columns is not None:
             return self.columns
-        if frozen == "random columns":
+        if frozen == "random columns" and self.columns is not None:
             wanted = {name: self.columns[name].float() for name in self.columns}
             return CoreMask.from_scores(
                 wanted,
@@ -95,6 +99,8 @@ def compute_shields(
     train: Corpora,
     source: Corpora,
     *,
+    with_columns: bool = True,
+    with_importance: bool = True,
     size: ShieldSize | None = None,
     resume_dir: str | Path | None = None,
     progress: bool = True,
@@ -106,6 +112,8 @@ def compute_shields(
         tokenizer: Its tokenizer.
         train: Text that has the core languages.
         source: Text of the languages that are to be kept.
+        with_columns: Also find whole columns; left out where no method freezes any.
+        with_importance: Also compute the Fisher importance; left out where no anchor is weighted by it.
         size: How much.
         resume_dir: Folder that keeps finished languages.
         progress: Show progress bars.
@@ -125,12 +133,15 @@ def compute_shields(
             progress=progress,
         )
 
-    columns = importance(source, "wanda", size.column_blocks, batch_size=8)
+    columns = None
+    if with_columns:
+        wanda = importance(source, "wanda", size.column_blocks, batch_size=8)
+        columns = CoreMask.from_scores(wanda, fraction=size.column_fraction, granularity="columns")
     core_corpora = {language: train[language] for language in size.core_languages}
     return Shields(
         scores=importance(core_corpora, "taylor", size.core_blocks, batch_size=8),
         magnitude=CoreMask.from_scores(compute_importance(model, method="magnitude"), fraction=size.fraction),
-        columns=CoreMask.from_scores(columns, fraction=size.column_fraction, granularity="columns"),
-        importance=importance(source, "fisher", size.fisher_blocks, batch_size=1),
+        columns=columns,
+        importance=importance(source, "fisher", size.fisher_blocks, batch_size=1) if with_importance else None,
         size=size,
     )

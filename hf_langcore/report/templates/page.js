@@ -149,8 +149,8 @@
     const figure = button.closest("figure"), names = [...figure.querySelectorAll("[data-line]")];
     const any = names.some((name) => name.dataset.on);
     for (const name of names) {
-      const id = CSS.escape(name.dataset.line);
-      figure.querySelectorAll(`[id="${id}"],[id^="${id}-"]`).forEach((line) => line.classList.toggle("off", any && !name.dataset.on));
+      const id = CSS.escape(name.dataset.line), end = CSS.escape(/:[^:]*$/.exec(name.dataset.line)[0]);
+      figure.querySelectorAll(`[id="${id}"],[id^="${id}-"],[id$="${end}"]`).forEach((line) => line.classList.toggle("off", any && !name.dataset.on));
     }
   }
   for (const name of document.querySelectorAll("[data-line]")) {

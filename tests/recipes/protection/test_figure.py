@@ -16,7 +16,9 @@ from hf_langcore.recipes.protection.report import Interval, Summary
 def point(name: str, gain: float, forgotten: float, width: float = 0.01) -> Summary:
     """A summary at a place, with an interval around it; NaN for none."""
     intervals = [Interval(value, value - width, value + width) for value in (gain, forgotten)]
-    return Summary(name, 3, *intervals, excess=None, exact_match=None, core_changed=0, core_size=1)
+    return Summary(
+        name, 3, *intervals, excess=None, exact_match=None, digit_match=None, trained=1, core_changed=0, core_size=1
+    )
 
 
 CURVES = {

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from hf_langcore.recipes.protection.methods import ANCHOR, FULL, WEIGHTED, standard_methods
+import math
+from typing import Any
+
+import pytest
+
+from hf_langcore.errors import ConfigurationError
+from hf_langcore.recipes.protection.methods import ANCHOR, FULL, WEIGHTED, Method, standard_methods
 from hf_langcore.recipes.protection.report import PAIRS
 
 
@@ -13,7 +19,8 @@ def test_every_protection_has_its_control() -> None:
     assert len(rates) == 5
     alone = {method.frozen for method in methods if not method.general_data_ratio and method.anchor_strength is None}
     assert alone == {None, "core", "random", "magnitude", "columns", "random columns"}
-    assert {method.adapter for method in methods} == {None, "lora", "core"}
+    adapters = {method.adapter["peft_type"] for method in methods if isinstance(method.adapter, dict)}
+    assert adapters == {"LORA", "CORE_REGION"}
     assert {method.frozen for method in methods if method.general_data_ratio == 5} == {None, "core"}
     assert len({method.anchor_strength for method in methods if method.curve == ANCHOR}) == 3
     assert all(method.weighted for method in methods if method.curve == WEIGHTED)
@@ -27,3 +34,19 @@ def test_names_tell_methods_apart() -> None:
     for method, control in PAIRS:
         assert methods[method].learning_rate == methods[control].learning_rate
         assert methods[method] != methods[control]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": 0.0}, "above 0"),
+        ({"learning_rate": math.inf}, "above 0"),
+        ({"learning_rate": True}, "above 0"),
+        ({"adapter": {"peft_type": "LORA"}, "frozen": "core"}, "freezes or anchors"),
+        ({"adapter": {"peft_type": "LORA"}, "anchor_strength": 0.1}, "freezes or anchors"),
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, Any], words: str) -> None:
+    """A rate that is none, and an adapter beside protections of the weights."""
+    with pytest.raises(ConfigurationError, match=words):
+        Method("one", **values)

@@ -14,9 +14,11 @@ import torch
 
 from hf_langcore.recipes.protection import runs as protection_module
 from hf_langcore.recipes.protection.methods import Method
-from hf_langcore.recipes.protection.runs import ProtectionRun, read_run, run_protection
+from hf_langcore.recipes.protection.record import ProtectionRun, read_run
+from hf_langcore.recipes.protection.runs import run_protection
 from hf_langcore.recipes.protection.shields import Shields, ShieldSize, compute_shields
 from hf_langcore.recipes.protection.tasks import ProtectionTask, arithmetic_task, language_task
+from hf_langcore.tuner import CoreRegionConfig
 
 METHODS = [
     Method("plain", learning_rate=5e-3),
@@ -25,10 +27,22 @@ METHODS = [
     Method("anchor", learning_rate=5e-3, anchor_strength=0.5),
     Method("weighted", learning_rate=5e-3, anchor_strength=0.5, weighted=True),
     Method("anchored, frozen", learning_rate=5e-3, anchor_strength=0.5, frozen="core"),
-    Method("LoRA", learning_rate=5e-2, adapter="lora"),
-    Method("adapter", learning_rate=5e-2, adapter="core"),
+    Method("LoRA", learning_rate=5e-2, adapter={"peft_type": "LORA", "target_modules": "all-linear"}),
+    Method("adapter", learning_rate=5e-2, adapter=CoreRegionConfig(target_modules="all-linear")),
+    Method("prompt", learning_rate=5e-2, adapter={"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}),
+    Method("prefix", learning_rate=5e-2, adapter={"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}),
     Method("general", learning_rate=5e-3, general_data_ratio=2, frozen="random"),
 ]
+
+WEIGHTS = 290 * 32 * 2 + 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48 + 2 * 32) + 32
+LOW_RANK = 2 * 8 * (2 * (32 + 32) + 2 * (16 + 32) + 3 * (32 + 48))
+TRAINED: dict[str, Any] = {
+    **{method.name: lambda _, __: WEIGHTS for method in METHODS},
+    **dict.fromkeys(["frozen", "columns", "anchored, frozen", "general"], lambda _, run: WEIGHTS - run.core_size),
+    **dict.fromkeys(["LoRA", "adapter"], lambda _, __: LOW_RANK),
+    "prompt": lambda _, __: 4 * 32,
+    "prefix": lambda _, __: 4 * 2 * 2 * 16,
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -64,7 +78,7 @@ def test_only_what_is_free_changes(runs: dict[str, ProtectionRun], tasks: Any, m
     """Where weights are frozen none of their bits change, also in merged adapters; elsewhere most of the core does."""
     run = runs[method.name]
     assert run.core_size == tasks[0][1].mask(method.frozen or "core", seed=0).count()
-    if method.frozen or method.adapter == "core":
+    if method.frozen or method.name in {"adapter", "prompt", "prefix"}:
         assert run.core_changed == 0
     else:
         assert run.core_changed > run.core_size / 2
@@ -72,6 +86,7 @@ def test_only_what_is_free_changes(runs: dict[str, ProtectionRun], tasks: Any, m
     assert run.target_after.loss != run.target_before.loss
     assert run.kept_before.keys() == run.kept_after.keys() == {"en", "de"}
     assert run.steps == (3 if not method.general_data_ratio else 9)
+    assert run.trained == TRAINED[method.name](tasks[0][1], run)
 
 
 def test_options_reach_the_trainer(runs: dict[str, ProtectionRun]) -> None:
@@ -98,7 +113,7 @@ def test_finished_runs_are_not_repeated(
     """They are read from their files; one of other settings is done again."""
     files = sorted(output.rglob("*.json"))
     assert len(files) == len(METHODS)
-    assert {read_run(path).method for path in files} == set(runs)
+    assert {run.method for path in files if (run := read_run(path))} == set(runs)
     trained: list[Method] = []
     train = protection_module._train
 
