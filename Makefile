@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check tests results report exactness matrix protection bench conformance security format clean
+.PHONY: demo test check tests results report paper lab exactness matrix protection bench conformance security format clean
 
 # Passive waiting: where other jobs share the cores, threads that spin are several times slower.
 demo: $(INSTALLED)
@@ -26,16 +26,32 @@ tests: $(INSTALLED)
 results: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/thirty_languages.py --write docs/results.md
 
-# docs/report: every experiment of the paper and the talk on the real model; resumable (out/paper), docs/experiments.md says how
-# long it took.
-report: $(INSTALLED)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/langcore recipe paper --model "$(LANGCORE_MODEL)" --data "$(LANGCORE_DATA)" \
-	  --output out/paper --core-tokens 12288 --test-tokens 512 \
+# docs/report: every experiment of the paper, the talk and the language lab on the real model; resumable (out/paper),
+# docs/experiments.md says how long it took.
+report: paper lab
+	$(BIN)/langcore report out/paper --output docs/report --overwrite --title "A small Llama of 30 languages"
+
+BENCH := --model "$(LANGCORE_MODEL)" --data "$(LANGCORE_DATA)" --output out/paper --core-tokens 12288 --test-tokens 512
+
+paper: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/langcore recipe paper $(BENCH) \
 	  --set changes.bf16=true --set changes.block_size=64 \
 	  --set recovery.bf16=true --set recovery.block_size=32 --set recovery.batch_size=32 --set recovery.generated_arms=frozen,free \
 	  --set epochs.bf16=true --set epochs.block_size=64 \
 	  --set noise.bf16=true --set noise.block_size=64 --set noise.samples=1536 --set noise.learning_rate=1e-4 --set noise.shares=0.05,0.2
-	$(BIN)/langcore report out/paper --output docs/report --overwrite --title "A small Llama of 30 languages"
+
+lab: out/encoder
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/langcore recipe lab $(BENCH) \
+	  --treebanks "$(LANGCORE_TREEBANKS)" --encoder out/encoder \
+	  --set probes.max_sentences=100 --set probes.max_items=2000 \
+	  --set syntax_without_core.max_sentences=60 --set syntax_without_core.max_items=2000 \
+	  --set syntax_without_core.seeds=2 --set syntax_without_core.draws=20 \
+	  --set transfer.bf16=true --set transfer.block_size=64 --set transfer.seeds=0,1
+
+# A small encoder to compare the model with: about fifteen minutes on one core; resumable.
+out/encoder: | $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python examples/train_encoder.py --output out/encoder --bf16 --batch-size 16 \
+	  --steps 5400 --languages ar,cs,de,en,es,fi,fr,id,it,ko,pl,pt,ru,sv,tr,zh
 
 # docs/exactness.md: the published algorithm, three ways to the same mask, and the frozen core's bits, on the real model.
 exactness: $(INSTALLED)

@@ -14,7 +14,8 @@ from pathlib import Path
 from hf_langcore.data import corpora_from_folder
 from hf_langcore.data.mini import mini_corpora
 from hf_langcore.files import new_folder
-from hf_langcore.recipes.encoder import TinyEncoder, masked_loss, pretrain_encoder
+from hf_langcore.recipes.encoder import TinyEncoder, pretrain_encoder
+from hf_langcore.recipes.masking import masked_loss
 
 
 def arguments() -> argparse.Namespace:

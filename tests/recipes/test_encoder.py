@@ -15,15 +15,12 @@ from hf_langcore.data.mini import mini_corpora
 from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
 from hf_langcore.recipes.encoder import (
     CHECKPOINT,
-    SPECIAL_TOKENS,
     TinyEncoder,
-    _Masking,
-    masked_loss,
-    masking_blocks,
     pretrain_encoder,
     train_masked,
     train_masking_tokenizer,
 )
+from hf_langcore.recipes.masking import SPECIAL_TOKENS, masked_loss
 
 SMALL = TinyEncoder(
     vocab_size=300, hidden_size=32, intermediate_size=48, layers=1, heads=2, block_size=24, batch_size=8, steps=60
@@ -64,35 +61,6 @@ def test_saved_and_loaded(tmp_path: Path, tokenizer: Any) -> None:
         assert torch.equal(loaded.eval()(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
 
 
-def test_blocks(tokenizer: Any) -> None:
-    """Each block is [CLS], text and [SEP]; a block too short for text is refused."""
-    text = "The cat sees a dog. " * 9
-    blocks = masking_blocks({"en": [text]}, tokenizer, block_size=10)["en"]
-    assert blocks.shape[1] == 10
-    assert (blocks[:, 0] == 1).all()
-    assert (blocks[:, -1] == 2).all()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert blocks[:, 1:-1].flatten().tolist() == ids[: 8 * len(blocks)]
-    with pytest.raises(InputError, match="block_size must be at least 4 tokens, got 3"):
-        masking_blocks({"en": [text]}, tokenizer, block_size=3)
-
-
-def test_masking(tokenizer: Any) -> None:
-    """The share is predicted: 8 of 10 become [MASK], 1 another token, 1 stays; never a special token."""
-    ids = torch.randint(4, 300, (200, 100), generator=torch.Generator().manual_seed(0))
-    ids[:, 0], ids[:, -1] = 1, 2
-    inputs, labels = _Masking(tokenizer, 0.25)(ids.clone(), torch.Generator().manual_seed(0))
-    chosen = labels != -100
-    assert not chosen[:, [0, -1]].any()
-    assert torch.equal(labels[chosen], ids[chosen])
-    assert torch.equal(inputs[~chosen], ids[~chosen])
-    assert chosen.float().mean().item() == pytest.approx(0.245, abs=0.01)
-    masked = inputs[chosen] == 3
-    stays = inputs[chosen] == ids[chosen]
-    assert masked.float().mean().item() == pytest.approx(0.8, abs=0.02)
-    assert stays.float().mean().item() == pytest.approx(0.1, abs=0.02)
-
-
 def test_the_head_is_computed_where_it_is_needed(tokenizer: Any) -> None:
     """With labels there are logits of masked tokens only, and the loss is that of all logits."""
     model, _ = pretrain_encoder(
@@ -120,14 +88,6 @@ def test_any_masked_model(tokenizer: Any) -> None:
     assert masked_loss(model, tokenizer, corpora, block_size=16, seed=1, batch_size=1) == {
         language: replace(one, nats=pytest.approx(one.nats, abs=1e-5)) for language, one in after.items()
     }
-
-
-def test_unigram(tokenizer: Any) -> None:
-    """A text of two tokens, equally frequent: log 2, whatever the special tokens."""
-    two = tokenizer("a!", add_special_tokens=False)["input_ids"]
-    assert len(two) == 2
-    blocks = torch.tensor([[1, two[0], two[1], 2]] * 3)
-    assert _Masking(tokenizer, 0.5).unigram(blocks, torch.tensor(two)) == pytest.approx(math.log(2))
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
