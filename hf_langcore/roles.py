@@ -22,7 +22,9 @@ Siblings = Mapping[str, frozenset[str]]  # name of a module -> names of its chil
 
 _NORM = re.compile(r"norm|^ln(?:_|\d|$)|_ln$", re.IGNORECASE)
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
-_FEED_FORWARD = re.compile(r"mlp|ffn|feed_?forward|relu_?dense|(?:^|_)moe(?:_|$)|(?:^|_)experts?(?:_|$)|^ff$", re.IGNORECASE)
+_FEED_FORWARD = re.compile(
+    r"mlp|ffn|feed_?forward|relu_?dense|(?:^|_)moe(?:_|$)|(?:^|_)experts?(?:_|$)|^ff$", re.IGNORECASE
+)
 _ROUTERS = ("router", "shared_expert_gate")
 _ATTENTION_KINDS = {
     "q": ("q_proj", "q", "query", "q_a_proj", "q_b_proj", "wq"),

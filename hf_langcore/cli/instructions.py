@@ -49,6 +49,8 @@ def instructions(
     with loading.only_json(as_json=as_json):  # datasets shows bars while it reads
         found = inspect_instructions(data, format=layout, form=form, system=system)
     loading.show(found.to_dict(), as_json=as_json, rendered=_summary(found))
+    if not found.rows and not found.problems:
+        raise CorpusError(f"{data!r} has no rows; nothing was written. Name a source that has some.")
     if not found.rows or (found.problems and not skip_wrong):
         advice = "Correct them, or leave them out with --skip-wrong." if found.rows else "No row can be used."
         raise CorpusError(f"{len(found.problems):,} rows of {data!r} are wrong, and nothing was written. {advice}")

@@ -14,7 +14,7 @@ from hf_langcore.architecture import unwrap
 from hf_langcore.compression.archivers import ARCHIVERS, archive, require_archivers
 from hf_langcore.compression.codec import DEFAULT_STREAMS, compress, decompress
 from hf_langcore.compression.report import CompressionReport, LanguageCompression, RoundTrip
-from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora, read_texts, require_corpora
+from hf_langcore.data import DEFAULT_BLOCK_SIZE, Corpora, read_texts, require_corpora, require_decoder_only
 from hf_langcore.errors import CorpusError, InputError
 from hf_langcore.evaluation import LanguageScore, prepare_scoring, score
 from hf_langcore.evaluation.perplexity import OnNonFinite
@@ -72,12 +72,14 @@ def evaluate_compression(
     Raises:
         CorpusError: A text is missing, empty or too short.
         NonFiniteError: The loss is NaN or infinite and `on_nonfinite` is "error".
+        UnsupportedModelError: The model has an encoder.
         MissingExtraError: zstandard, or constriction for a round trip, is not installed.
 
     Example:
         >>> evaluate_compression(model, tokenizer, {"en": ["A text."]}).bits_per_byte["en"]  # doctest: +SKIP
         1.93
     """
+    require_decoder_only(unwrap(model), feature="Measuring compression")
     require_archivers(compressors)
     texts = read_documents(corpora, text_column=text_column, seed=seed, max_bytes=max_bytes)
     task = prepare_scoring(model, tokenizer, texts, block_size=block_size, stride=stride, bos_token_id=bos_token_id)

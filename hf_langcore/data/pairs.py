@@ -143,7 +143,7 @@ def decoder_start(model: Any) -> StartToken:
     """The token that stands in front of every target.
 
     Raises:
-        UnsupportedModelError: The config names none.
+        UnsupportedModelError: The config names none, or no padding token, which stands in for labels that are left out.
     """
     config = getattr(model, "config", None)
     start = getattr(config, "decoder_start_token_id", None)
@@ -151,6 +151,11 @@ def decoder_start(model: Any) -> StartToken:
         raise UnsupportedModelError(
             f"The config of {type(model).__name__} has no decoder_start_token_id, so its labels cannot be shifted right. Set "
             "model.config.decoder_start_token_id (for T5 the padding token, for BART the end token)."
+        )
+    if getattr(config, "pad_token_id", None) is None:
+        raise UnsupportedModelError(
+            f"The config of {type(model).__name__} has no pad_token_id, with which targets of unequal length are filled up. Set "
+            "model.config.pad_token_id to that of the tokenizer."
         )
     return StartToken(int(start), "decoder start")
 

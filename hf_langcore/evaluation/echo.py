@@ -29,7 +29,7 @@ class EchoReport:
     Attributes:
         overlaps: Output by output: share of its character 5-grams that stand in its input, from 0 to 1; None for an output
             that is too short to tell and is no copy.
-        copies: Number of outputs that are their inputs, apart from case and spaces.
+        copies: Number of outputs that are their inputs, apart from case, spaces and punctuation.
         echoes: Number of outputs of which at least `threshold` is input, copies included.
         threshold: That share.
         outputs: The outputs.
@@ -125,8 +125,8 @@ def evaluate_echo(
 def _answers(model: Any, tokenizer: Any, inputs: Sequence[str], max_new_tokens: int) -> list[str]:
     """Greedy answers; inputs are filled up on the left for causal models, whose answers follow directly."""
     is_pair_model = is_encoder_decoder(unwrap(model))
-    rows = [tokenizer(text)["input_ids"] for text in inputs]
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    rows = [_prompt(tokenizer, text, ends=is_pair_model) for text in inputs]
+    pad = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
     width, device = max(map(len, rows)), next(model.parameters()).device
     ids = torch.full((len(rows), width), pad, device=device)
     seen = torch.zeros_like(ids)
@@ -140,10 +140,24 @@ def _answers(model: Any, tokenizer: Any, inputs: Sequence[str], max_new_tokens: 
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        repetition_penalty=1.0,  # penalties that the model comes with would hide an echo
+        no_repeat_ngram_size=0,
+        encoder_repetition_penalty=1.0,
+        encoder_no_repeat_ngram_size=0,
         pad_token_id=pad,
     )
     new = written if is_pair_model else written[:, width:]
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in new]
+
+
+def _prompt(tokenizer: Any, text: str, *, ends: bool) -> list[int]:
+    """The tokens of an input; a causal model goes on from it, so that an end token of the tokenizer's is no part of it."""
+    ids = list(tokenizer(text)["input_ids"])
+    if not ends and ids[-1:] == [tokenizer.eos_token_id]:
+        ids = ids[:-1]
+    if not ids:
+        raise InputError(f"The input {text!r} has no tokens; a model needs at least one to answer. Leave it out.")
+    return ids
 
 
 def _overlap(read: str, written: str) -> float | None:
@@ -155,4 +169,6 @@ def _overlap(read: str, written: str) -> float | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    """Letters and digits of a text, in one case; a full stop more or less makes no other text."""
+    letters = (one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in text)
+    return " ".join(unicodedata.normalize("NFC", "".join(letters)).casefold().split())

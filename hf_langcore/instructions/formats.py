@@ -15,12 +15,13 @@ Any of them may have a column `system`. Chinese-Vicuna's files have the columns 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 from hf_langcore.instructions.turns import Message, RowError, checked, kind_of, message_of
+from hf_langcore.strict_json import parse_json
 
 Format = Literal["openai", "sharegpt", "prompt_completion", "flan", "belle", "alpaca", "question_answer"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -80,7 +81,9 @@ def messages_of(row: Mapping[str, Any], layout: Format, *, system: str | None = 
 def _conversation_format(row: Mapping[str, Any]) -> Format:
     """By the keys of the turns; a broken list is reported as what its column suggests."""
     column = next(name for name in _CONVERSATIONS if row.get(name) is not None)
-    turns = row[column]
+    with suppress(RowError):
+        turns = row[column]
+        turns = _unpacked(turns, column)
     first = turns[0] if isinstance(turns, (list, tuple)) and turns else None
     keys = set(first) if isinstance(first, Mapping) else set()
     if column == "messages":
@@ -96,14 +99,20 @@ def _turns(row: Mapping[str, Any], *, role_key: str, text_key: str) -> list[Mess
 
 
 def _listed(turns: Any, column: str, *, role_key: str = "role", text_key: str = "content") -> list[Message]:
-    if isinstance(turns, str) and turns.lstrip().startswith("["):  # tables keep lists as JSON
-        try:
-            turns = json.loads(turns)
-        except ValueError as error:
-            raise RowError("invalid_json", f"{column!r} is no JSON: {error}") from error
+    turns = _unpacked(turns, column)
     if not isinstance(turns, (list, tuple)):
         raise RowError("wrong_type", f"{column!r} should be a list of turns, it is {kind_of(turns)}")
     return [message_of(turn, place, role_key=role_key, text_key=text_key) for place, turn in enumerate(turns)]
+
+
+def _unpacked(turns: Any, column: str) -> Any:
+    """A list that a table keeps as JSON."""
+    if not isinstance(turns, str) or not turns.lstrip().startswith("["):
+        return turns
+    try:
+        return parse_json(turns)
+    except ValueError as error:
+        raise RowError("invalid_json", f"{column!r} is no JSON: {error}") from error
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> list[Message]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ Source: TypeAlias = "str | Path | Rows | Mapping[str, Sequence[Any]] | Iterable[
 
 _LINES = {".jsonl", ".ndjson"}
 _CONVERSATIONS = {"messages", "conversations", "conversation"}
+_LONGEST_CELL = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +150,19 @@ def _are_rows(values: Any) -> bool:
 
 def _table(path: Path) -> Iterator[Record]:
     """A .csv file with a header; an empty cell is a missing one."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        before = 1
+    with _long_cells(), path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        header: list[str] = []
+        number = before = 0
         try:
-            before = reader.line_num if reader.fieldnames else 1
-            for number, cells in enumerate(reader):
-                yield Record(
-                    number, {name: cell or None for name, cell in cells.items()}, before + 1, _ragged(cells, reader)
-                )
-                before = reader.line_num
+            for cells in reader:
+                line, before = before + 1, reader.line_num
+                if not header:
+                    header = _header(cells, path)
+                elif cells:  # blank lines have none
+                    row = {name: cell or None for name, cell in zip(header, cells, strict=False)}
+                    yield Record(number, row, line, _ragged(len(cells), len(header)))
+                    number += 1
         except (csv.Error, UnicodeDecodeError) as error:
             raise CorpusError(
                 f"{str(path)!r} cannot be read behind line {before}: {error}. Expected UTF-8 text with a header and cells "
@@ -165,9 +170,27 @@ def _table(path: Path) -> Iterator[Record]:
             ) from error
 
 
-def _ragged(cells: Mapping[Any, Any], reader: csv.DictReader[str]) -> RowError | None:
-    header = len(reader.fieldnames or ())
-    found = sum(cell is not None for name, cell in cells.items() if name is not None) + len(cells.get(None) or ())
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let cells be longer than csv's 131,072 characters, which a conversation may pass."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    twice = sorted({name for name in cells if name and cells.count(name) > 1})
+    if twice:
+        raise CorpusError(
+            f"{str(path)!r} has several columns of the name {', '.join(map(repr, twice))}, so that it is not clear which counts. "
+            "Rename or remove all but one."
+        )
+    return cells
+
+
+def _ragged(found: int, header: int) -> RowError | None:
     if found == header:
         return None
     return RowError(

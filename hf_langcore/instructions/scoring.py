@@ -164,6 +164,7 @@ def _generated(
         do_sample=False,
         num_beams=1,
         min_length=0,
+        min_new_tokens=0,
         temperature=1.0,
         top_k=50,
         top_p=1.0,

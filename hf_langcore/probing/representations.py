@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from hf_langcore.errors import CorpusError, InputError, NonFiniteError, UnsupportedModelError
 from hf_langcore.modes import eval_mode
+from hf_langcore.probing.parallel import sentence_numbers
 from hf_langcore.probing.stacks import context_length, is_encoder, text_stack
 from hf_langcore.probing.treebanks import Sentence
 from hf_langcore.probing.words import WordTokens, special_tokens, word_tokens
@@ -29,7 +30,8 @@ class WordVectors:
 
     Attributes:
         layers: (layers + 1, words, width), float32; layer 0 are the embeddings. Fewer layers where fewer were asked for.
-        sentence: (words,), index of each word's sentence in the treebank.
+        sentence: (words,), number of each word's sentence, the same for its translations in the other languages that were read
+            with it (`sentence_numbers`); of one language, or where all treebanks are in the same order, its place.
         upos: Part of speech of each word.
         relations: Relation of each word to its head.
         heads: (words,), row of the head word in these arrays; -1 is the root, or a head that was left out.
@@ -110,6 +112,7 @@ def word_vectors(
     special = special_tokens(tokenizer, is_encoder=is_encoder(model))
     room = context_length(model, tokenizer)
     chosen = {language: list(sentences)[:max_sentences] for language, sentences in treebanks.items()}
+    sentence_of = sentence_numbers(chosen)
     found: dict[str, WordVectors] = {}
     total = sum(map(len, chosen.values()))
     with eval_mode(model), torch.inference_mode(), tqdm(total=total, unit="sentence", disable=not progress) as bar:
@@ -117,10 +120,11 @@ def word_vectors(
             tokens = [word_tokens(tokenizer, one, language, special=special, max_tokens=room) for one in sentences]
             if not any(places for one in tokens for places in one.positions):
                 raise CorpusError(f"{language!r}: the treebank has no sentence with a word that the tokenizer knows.")
+            _require_known(stack, tokens, language)
             reader = _Reader(stack, pooling, batch_size, _padding_of(tokenizer), keep_cache=is_encoder(model))
             states, numbers = reader.read(tokens, layers, bar)
             _require_finite(states, numbers, language)
-            found[language] = _with_labels(states, numbers, sentences, tokens)
+            found[language] = _with_labels(states, numbers, sentences, sentence_of[language], tokens)
     return found
 
 
@@ -231,14 +235,18 @@ def _pooled(hidden: torch.Tensor, words: Sequence[Sequence[int]]) -> NDArray[np.
 
 
 def _with_labels(
-    states: NDArray[np.float32], numbers: tuple[int, ...], sentences: Sequence[Sentence], tokens: Sequence[WordTokens]
+    states: NDArray[np.float32],
+    numbers: tuple[int, ...],
+    sentences: Sequence[Sentence],
+    sentence_of: NDArray[np.int64],
+    tokens: Sequence[WordTokens],
 ) -> WordVectors:
     """States with what the treebank says about their words."""
     kept = [(index, word) for index, one in enumerate(tokens) for word, places in enumerate(one.positions) if places]
     rows = {place: row for row, place in enumerate(kept)}
     return WordVectors(
         layers=states,
-        sentence=np.array([index for index, _ in kept], np.int64),
+        sentence=sentence_of[[index for index, _ in kept]],
         upos=tuple(sentences[index].upos[word] for index, word in kept),
         relations=tuple(sentences[index].relations[word] for index, word in kept),
         heads=np.array([rows.get((index, sentences[index].heads[word]), -1) for index, word in kept], np.int64),
@@ -251,8 +259,8 @@ def _with_labels(
 
 def _layer_numbers(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
     numbers = tuple(range(count)) if layers is None else tuple(layers)
-    if not numbers or not set(numbers) <= set(range(count)):
-        raise InputError(f"layers must be some of 0 (the embeddings) to {count - 1}, got {list(numbers)}.")
+    if not numbers or not set(numbers) <= set(range(count)) or len(set(numbers)) < len(numbers):
+        raise InputError(f"layers must be some of 0 (the embeddings) to {count - 1}, each once, got {list(numbers)}.")
     return numbers
 
 
@@ -268,6 +276,15 @@ def _require_options(pooling: str, max_sentences: int | None, batch_size: int) -
     for name, value in (("max_sentences", max_sentences), ("batch_size", batch_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
+
+
+def _require_known(stack: Any, tokens: Sequence[WordTokens], language: str) -> None:
+    largest, rows = max(max(one.ids, default=0) for one in tokens), int(stack.get_input_embeddings().weight.shape[0])
+    if largest >= rows:
+        raise UnsupportedModelError(
+            f"{language!r}: the tokenizer gives the token {largest}, and the model has embeddings of 0 to {rows - 1} only. Load the "
+            "tokenizer that belongs to the model."
+        )
 
 
 def _require_finite(states: NDArray[np.float32], numbers: Sequence[int], language: str) -> None:

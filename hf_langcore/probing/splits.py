@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 class Split:
     """Sentences that are held out, the same numbers in all languages.
 
-    In parallel treebanks a number is one sentence and its translations, so that a probe is never trained on a translation
+    In parallel treebanks a number is one sentence and its translations (`sentence_numbers`), so that a probe is never trained on a translation
     of a sentence that it is tested on.
 
     Attributes:

@@ -155,7 +155,7 @@ def _lines(path: Path) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = len(re.findall(rb"\r\n?|\n", error.object[: error.start])) + 1  # without the byte order mark
         raise CorpusError(
             f"{str(path)!r}, line {line}: not UTF-8 ({error.reason}). Convert the file first."
         ) from error

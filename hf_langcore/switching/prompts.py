@@ -61,7 +61,8 @@ def read_prompts(
 def _lines(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Only line feeds end a line: JSON may have other separators, such as U+2028, inside of its strings.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise CorpusError(
             f"Cannot read prompts from {str(path)!r}: {error}. Name a folder with one file per language, or a .jsonl file."

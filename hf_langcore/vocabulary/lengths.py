@@ -10,6 +10,7 @@ from hf_langcore.data import encode
 from hf_langcore.errors import CorpusError, UnsupportedModelError
 
 _CHARACTERS = 100_000
+_SPACE = "\u2581"  # how SentencePiece writes a space
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ def lengths(tokenizer: Any, texts: Iterable[str], *, old: Any = None) -> Lengths
     Args:
         tokenizer: A tokenizer of transformers.
         texts: Documents.
-        old: Another tokenizer; what it gives back, this one has to give back, too.
+        old: Another tokenizer; what it gives back, this one has to give back, too. Texts with characters that it lacked are
+            let pass, because what it made of them is nothing to go by.
 
     Raises:
         CorpusError: There is no text.
@@ -53,7 +55,7 @@ def lengths(tokenizer: Any, texts: Iterable[str], *, old: Any = None) -> Lengths
         characters += len(kept)
         ids = encode(tokenizer, kept)
         said = _said(tokenizer, ids)
-        if old is not None and said != kept and said != _said(old, encode(old, kept)):
+        if old is not None and said != kept and not _is_as_before(said, _said(old, encode(old, kept)), kept, old):
             raise UnsupportedModelError(
                 f"The extended tokenizer does not give back the text that it was given: {kept[:60]!r} became {said[:60]!r}. "
                 "Its normaliser or decoder does not fit tokens that are put together; add words by tokenizer.add_tokens."
@@ -66,6 +68,13 @@ def lengths(tokenizer: Any, texts: Iterable[str], *, old: Any = None) -> Lengths
     if not size:
         raise CorpusError("The texts that are to be measured are empty. Give at least one document of each language.")
     return Lengths(tokens, size, count, identical)
+
+
+def _is_as_before(said: str, before: str, text: str, old: Any) -> bool:
+    """Whether a text comes back as it did; that cannot be asked where the old vocabulary lacked characters of it."""
+    normaliser = getattr(getattr(old, "backend_tokenizer", None), "normalizer", None)
+    wanted = text if normaliser is None else normaliser.normalize_str(text)
+    return said == before or bool({one for one in wanted if not one.isspace() and one != _SPACE} - set(before))
 
 
 def _said(tokenizer: Any, ids: list[int]) -> str:

@@ -207,7 +207,9 @@ def _pieces(found: Learned, cutter: _Cutter) -> dict[str, tuple[int, ...]]:
         if len(parts) == 1:
             pieces[token] = cutter.bytes_of(token)
         else:
-            pieces[token] = tuple(one for part in parts for one in pieces.get(part) or (cutter.ids[part],))
+            pieces[token] = tuple(
+                one for part in parts for one in (pieces[part] if part in pieces else (cutter.ids[part],))
+            )
     return pieces
 
 

@@ -84,6 +84,7 @@ def test_arithmetic_and_its_test_rows(langcore: Any, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["instructions", "missing.jsonl"], 1, "missing.jsonl"),
+        (["instructions", "empty.csv"], 1, "'empty.csv' has no rows"),
         (["instructions", "data.jsonl", "--format", "odd"], 2, "odd"),
         (["arithmetic", "--digits", "x"], 2, "--digits"),
         (["arithmetic", "--operations", "^"], 1, "operations"),
@@ -92,6 +93,7 @@ def test_arithmetic_and_its_test_rows(langcore: Any, tmp_path: Path) -> None:
 )
 def test_bad_input_is_named(langcore: Any, data: Path, arguments: list[str], code: int, message: str) -> None:
     """One clear message; 2 for wrong usage."""
+    data.with_name("empty.csv").write_text("")
     outcome = langcore(*arguments)
     assert outcome.code == code
     assert message in outcome.err

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hf_langcore.compression import CompressionReport, evaluate_compression, load_compression_measurement
-from hf_langcore.errors import CorpusError, InputError
+from hf_langcore.errors import CorpusError, InputError, UnsupportedModelError
 from hf_langcore.evaluation import evaluate_perplexity
+from tests.conftest import build_t5
 
 CORPORA = {"en": ["the cat sat on the mat", "we saw two birds"], "de": ["die Katze sitzt auf der Matte"]}
 
@@ -82,6 +83,12 @@ def test_wrong_arguments(coder_llama: Any, exact: Any) -> None:
         evaluate_compression(coder_llama, exact, CORPORA, max_bytes=0)
     with pytest.raises(CorpusError, match="no text"):
         evaluate_compression(coder_llama, exact, {"en": [" "]})
+
+
+def test_models_with_an_encoder_are_refused(exact: Any) -> None:
+    """By their kind, not by texts that are no pairs."""
+    with pytest.raises(UnsupportedModelError, match="Measuring compression takes causal"):
+        evaluate_compression(build_t5(), exact, CORPORA)
 
 
 def test_the_measurement_gives_the_same(report: CompressionReport, coder_llama: Any, exact: Any) -> None:

@@ -128,6 +128,9 @@ def test_what_a_target_starts_with(tokenizer: Any) -> None:
     model.config.decoder_start_token_id = None
     with pytest.raises(UnsupportedModelError, match="decoder_start_token_id"):
         decoder_start(model)
+    model.config.decoder_start_token_id, model.config.pad_token_id = 0, None
+    with pytest.raises(UnsupportedModelError, match="no pad_token_id"):
+        decoder_start(model)
 
 
 def test_where_only_one_stack_is_understood() -> None:

@@ -25,6 +25,8 @@ def test_copies_echoes_and_answers() -> None:
     assert measure_echo([LONG] * 5, outputs, threshold=0.4).echoes == 3
     assert report.to_dict()["too_short"] == 1
     assert measure_echo(["今天天气很好,我们去公园散步"], ["今天天气很好,我们去公园散步"]).copies == 1
+    assert measure_echo(["北京今天下雨吗"], ["北京今天下雨吗。"]).copies == 1
+    assert measure_echo(["..."], ["!"]).copies == 0
     assert measure_echo(["ab"], [""]).to_dict()["mean_overlap"] is None
 
 
@@ -64,3 +66,20 @@ def test_batches_do_not_change_the_answers(build: Any) -> None:
         assert Letters().decode(new, skip_special_tokens=True) == output
     with pytest.raises(InputError, match="list of at least one text"):
         evaluate_echo(model, Letters(), "text")
+    with pytest.raises(InputError, match="has no tokens"):
+        evaluate_echo(model, Letters(), ["text", ""])
+
+
+def test_a_causal_model_goes_on_from_its_input() -> None:
+    """Not from an end token that a tokenizer adds; without filling and end token any other token fills up."""
+
+    class Ending(Letters):
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [*super().__call__(text)["input_ids"], self.eos_token_id]}
+
+    class Bare(Letters):
+        pad_token_id = eos_token_id = None  # type: ignore[assignment]
+
+    texts, model = ["a much longer text", "b"], build_llama()
+    reports = [evaluate_echo(model, one, texts, max_new_tokens=7) for one in (Letters(), Ending(), Bare())]
+    assert reports[0] == reports[1] == reports[2]

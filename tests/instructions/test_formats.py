@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ ROWS: list[tuple[str, dict[str, Any], list[dict[str, str]]]] = [
     ("sharegpt", {"conversations": [{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "Tell"}]}, ANSWERED),
     ("sharegpt", {"messages": [{"from": "human", "value": "Ask"}, {"from": "assistant", "value": "Tell"}]}, ANSWERED),
     ("sharegpt", {"conversations": '[{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "Tell"}]'}, ANSWERED),
+    ("sharegpt", {"messages": '[{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "Tell"}]'}, ANSWERED),
+    ("openai", {"conversations": json.dumps(ANSWERED)}, ANSWERED),
     ("prompt_completion", {"prompt": "Ask", "completion": "Tell", "answer": "x"}, ANSWERED),
     ("prompt_completion", {"prompt": TWICE[:3], "completion": TWICE[3:]}, TWICE),
     ("flan", {"inputs": "Ask", "targets": "Tell", "task": "x"}, ANSWERED),
@@ -98,6 +101,7 @@ def test_text_that_only_mentions_speakers_is_no_dialogue(text: str) -> None:
         ({"messages": []}, "empty", "no turns"),
         ({"messages": "hello"}, "wrong_type", "'messages' should be a list of turns"),
         ({"conversations": "[broken"}, "invalid_json", "'conversations' is no JSON"),
+        ({"conversations": "[" * 100_000}, "invalid_json", "nested too deeply"),
         ({"conversations": ["hello"]}, "wrong_type", "turn 0"),
         ({"text": "hello"}, "unknown_format", "the columns 'text'"),
         ({"text": None}, "empty", "all columns"),

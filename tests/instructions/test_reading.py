@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,20 @@ def test_rows_of_a_table_begin_at_their_lines(tmp_path: Path) -> None:
     assert records[3].value == {"question": "h", "answer": None}
 
 
+def test_blank_lines_and_long_cells_of_a_table(tmp_path: Path) -> None:
+    """Blank lines are no rows and count as lines; a conversation may be longer than csv's limit, which stays as it was."""
+    path, limit = tmp_path / "table.csv", csv.field_size_limit()
+    path.write_text(f"\nquestion,answer,,\n\n\na,b,,\n\nc,{'d' * 200_000},,\ne\n", encoding="utf-8")
+    records = list(read_records(path))
+    assert [(record.row, record.line, bool(record.error)) for record in records] == [
+        (0, 5, False),
+        (1, 7, False),
+        (2, 8, True),
+    ]
+    assert len(records[1].value["answer"]) == 200_000
+    assert csv.field_size_limit() == limit
+
+
 def test_texts_and_answers_of_unequal_number_are_refused(tmp_path: Path) -> None:
     """Which answer belongs to which text cannot be known; the numbers are named."""
     columns = {"inputs": ["a", "b", "c"], "targets": ["x"] * 9}
@@ -114,6 +129,7 @@ def test_texts_and_answers_of_unequal_number_are_refused(tmp_path: Path) -> None
         ("empty.json", b"{}", "is empty"),
         ("pandas.json", b'{"a": {"0": "x"}, "b": {"0": "y"}}', "should be columns"),
         ("broken.csv", b'a,b\n"x"y,z\n', "behind line 1"),
+        ("twice.csv", b"question,answer,answer\na,b,c\n", "several columns of the name 'answer'"),
         ("latin.csv", b"a,b\n\xff,z\n", "cannot be read"),
     ],
 )

@@ -59,7 +59,10 @@ def test_the_models_own_generation_settings_do_not_count(bytewise: Any, adder: A
     settings = model.generation_config
     settings.do_sample, settings.temperature, settings.top_k = True, 5.0, 3
     settings.repetition_penalty, settings.no_repeat_ngram_size, settings.min_length = 9.0, 1, 40
-    assert evaluate_arithmetic(model, bytewise, SUMS).exact_match == 1
+    settings.min_new_tokens = 40
+    found = evaluate_arithmetic(model, bytewise, SUMS)
+    assert found.exact_match == 1
+    assert found.generated == tuple(row["completion"] for row in SUMS)
     assert settings.do_sample
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_layers_and_sentences_can_be_chosen() -> None:
     some = word_vectors(model, tokenizer, {"en": sentences()}, layers=[2, 0], max_sentences=2)["en"]
     assert some.layer_numbers == (2, 0)
     np.testing.assert_allclose(some.layers, everything.layers[[2, 0], :6], rtol=1e-4, atol=1e-5)
-    for wrong in ([], [3], [-1]):
+    for wrong in ([], [3], [-1], [1, 1]):
         with pytest.raises(InputError, match=r"0 \(the embeddings\) to 2"):
             word_vectors(model, tokenizer, {"en": sentences()}, layers=wrong)
 
@@ -167,3 +168,21 @@ def test_states_that_are_not_finite() -> None:
     with pytest.raises(NonFiniteError, match="'en': the hidden states of layer 2 have"):
         word_vectors(model, tokenizer, {"en": sentences()})
     assert word_vectors(model, tokenizer, {"en": sentences()}, layers=[0, 1])["en"].layer_numbers == (0, 1)
+
+
+def test_translations_share_their_number() -> None:
+    """A treebank that lacks its first sentence: no translation of a held-out sentence is trained on."""
+    model, tokenizer = build_llama(), ByteTokenizer()
+    named = [replace(one, name=f"s{place}") for place, one in enumerate(sentences())]
+    found = word_vectors(model, tokenizer, {"en": named, "de": named[1:]})
+    assert found["de"].sentence.tolist() == found["en"].sentence[found["en"].sentence > 0].tolist()
+    alone = word_vectors(model, tokenizer, {"de": named[1:]})["de"]
+    assert alone.sentence.tolist() == (found["de"].sentence - 1).tolist()
+    assert alone.heads.tolist() == found["de"].heads.tolist()
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    model = build_llama()
+    model.resize_token_embeddings(100)
+    with pytest.raises(UnsupportedModelError, match=r"'en': the tokenizer gives the token .* 0 to 99 only"):
+        word_vectors(model, ByteTokenizer(), {"en": sentences()})

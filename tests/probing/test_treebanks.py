@@ -122,6 +122,10 @@ def test_files_that_are_no_treebank(tmp_path: Path) -> None:
     (tmp_path / "b.conllu").write_bytes(b"# a\n1\t\xff\n")
     with pytest.raises(CorpusError, match="line 2: not UTF-8"):
         read_treebank(tmp_path / "b.conllu")
+    for content in (b"\xef\xbb\xbf# a\n# b\n\xff\n", b"# a\r# b\r\xff\r", b"# a\r\n# b\r\n\xff\r\n"):
+        (tmp_path / "c.conllu").write_bytes(content)
+        with pytest.raises(CorpusError, match="line 3: not UTF-8"):
+            read_treebank(tmp_path / "c.conllu")
 
 
 def test_languages_by_file_name(tmp_path: Path) -> None:

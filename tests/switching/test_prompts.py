@@ -35,6 +35,13 @@ def test_folders_and_lines(tmp_path: Path) -> None:
     assert read_prompts(lines, ["zh"], words=1) == {"zh": ["今天"]}
 
 
+def test_byte_order_mark_and_separators_inside_of_strings(tmp_path: Path) -> None:
+    lines = tmp_path / "p.jsonl"
+    lines.write_bytes('\ufeff{"language": "de", "prompt": "a\u2028b\u0085c"}\r\n{"language": "de"}\r\n'.encode())
+    with pytest.raises(CorpusError, match="line 2: expected"):
+        read_prompts(lines)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -80,12 +80,21 @@ def word_level() -> Tokenizer:
     return Tokenizer(models.WordLevel({UNKNOWN: 0, "<s>": 1, "</s>": 2}, unk_token=UNKNOWN))
 
 
+def no_unknown() -> Tokenizer:
+    """Byte pairs of letters alone: other characters are dropped."""
+    tokens = ["<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
+    made = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, []))
+    made.decoder = decoders.Fuse()
+    return made
+
+
 KINDS: dict[str, Callable[[], Tokenizer]] = {
     "byte level": byte_level,
     "byte fallback": byte_fallback,
     "unigram": unigram,
     "word piece": word_piece,
     "word level": word_level,
+    "no unknown": no_unknown,
 }
 
 

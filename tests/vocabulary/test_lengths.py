@@ -8,6 +8,7 @@ import pytest
 
 from hf_langcore.errors import CorpusError, UnsupportedModelError
 from hf_langcore.vocabulary.lengths import Lengths, lengths
+from hf_langcore.vocabulary.tokens import learn_tokens
 
 
 def test_tokens_and_bytes_are_counted(make_tokenizer: Any) -> None:
@@ -34,3 +35,11 @@ def test_text_has_to_come_back(make_tokenizer: Any) -> None:
     with pytest.raises(UnsupportedModelError, match="does not give back"):
         lengths(other, ["a  b"], old=old)
     assert lengths(other, ["a  b"], old=other).identical == 0
+
+
+@pytest.mark.parametrize("kind", ["unigram", "no unknown"])
+def test_lacking_characters_may_be_learned_in_part(make_tokenizer: Any, kind: str) -> None:
+    """Text with characters that are still unknown comes back as it did before in neither tokenizer."""
+    old, texts = make_tokenizer(kind), ["\u732b" * 9 + "\u72d7"]
+    new = learn_tokens(old, texts, num_tokens=2, min_frequency=4).tokenizer
+    assert lengths(new, texts, old=old).identical == 0

@@ -99,6 +99,15 @@ def test_unigram_learns_lacking_characters(make_tokenizer: Any, chinese: list[st
     assert learned.tokenizer.decode(ids_of(learned.tokenizer, chinese[0])).strip() == chinese[0]
 
 
+def test_characters_that_no_token_stood_for(make_tokenizer: Any, chinese: list[str]) -> None:
+    """A vocabulary without bytes and unknown token drops them: tokens of several have no pieces."""
+    old = make_tokenizer("no unknown")
+    learned = learn_tokens(old, chinese, num_tokens=30)
+    assert any(len(token) > 1 for token in learned.tokens)
+    assert set(learned.pieces.values()) == {()}
+    assert learned.tokenizer.decode(ids_of(learned.tokenizer, chinese[0])) == chinese[0]
+
+
 def test_word_piece_keeps_its_prefix(make_tokenizer: Any) -> None:
     """Inner tokens are joined without the marks of their second part."""
     learned = learn_tokens(make_tokenizer("word piece"), ["bava dava kava"] * 3, num_tokens=2)

@@ -118,8 +118,8 @@ def language_table(task: str, found: Sequence[Findings], baseline: ProbeReport) 
         f"Probes for the {TASKS[task]} at the best layer, by language",
         (*columns, f"untrained, layer {baseline.best_layer()}", "guessing"),
         tuple(rows),
-        note="With 95 % intervals over test sentences. The best layer is the one whose mean over the languages that were not learnt "
-        "from is highest: it is chosen by what it is judged by, which flatters it a little. A star marks languages learnt from.",
+        note="With 95 % intervals over test sentences. The control task says something of the languages learnt "
+        "from only. The best layer is the one whose mean over the languages that were not learnt from is highest: it is chosen by what it is judged by, which flatters it a little. A star marks languages learnt from.",
     )
 
 
@@ -161,6 +161,7 @@ def tagging_table(one: Findings) -> Table:
         (*rows, ("mean", *means)),
         note=f"Share of words with the right part of speech, layer {report.layer} (the one that tags the sources best); the model "
         f"is not trained. Sources are {', '.join(report.train_languages)}. Alone: trained on these sentences of the target only. "
+        "The penalty is the same for few and many items, so that taggers of few sentences are held back more. "
         "95 % intervals over test sentences.",
         last_is_total=True,
     )

@@ -16,6 +16,7 @@ from torch import nn
 from hf_langcore.errors import CorpusError
 from hf_langcore.probing.folds import Fold
 from hf_langcore.probing.linear import LinearProbe
+from hf_langcore.probing.parallel import sentence_numbers
 from hf_langcore.probing.prototypes import LEAST_LABELS, frequent_labels, sentence_draws, weighted_prototypes
 from hf_langcore.probing.representations import Labelled
 from hf_langcore.probing.runs import ProbePlan
@@ -218,10 +219,12 @@ def similarity_of_languages(
             f"Only {len(labels)} relations stand at least {min_count} times in every language, {LEAST_LABELS} are needed to compare "
             "languages. Give more sentences (max_sentences), or leave the alignment out (draws=0)."
         )
-    weights = sentence_draws(treebanks, draws=draws, seed=seed)
+    weights, numbers = sentence_draws(treebanks, draws=draws, seed=seed), sentence_numbers(treebanks)
     known = []
     for language, some in items.items():
-        every = np.vstack([np.ones((1, weights[language].shape[1])), weights[language]])[:, some.groups]
+        every = np.ones((1 + draws, 1 + numbers[language].max()))
+        every[1:, numbers[language]] = weights[language]
+        every = every[:, some.groups]
         known.append(profiles(distance_matrices(weighted_prototypes(some, labels, every))))
     pairs = [(one * other).sum(-1) for one, other in combinations(known, 2)]
     found = np.nanmean(pairs, axis=0)

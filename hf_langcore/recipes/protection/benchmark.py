@@ -120,7 +120,8 @@ def _methods(name: str, values: Mapping[str, Any], scale: float = 1.0) -> list[M
 
 def _rate(name: str, value: Any) -> float:
     try:
-        return float(value)  # YAML reads 1e-3 as a word
+        # YAML reads 1e-3 as a word; and true is no rate of 1.
+        return float(str(value) if isinstance(value, bool) else value)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"The method {name!r} needs a learning_rate such as 0.001 or [0.001, 0.003]; got {value!r}."

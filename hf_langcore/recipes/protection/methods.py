@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from peft import PeftConfig
 
 from hf_langcore.errors import ConfigurationError
 from hf_langcore.recipes.protection.adapters import Adapter
@@ -45,14 +48,38 @@ class Method:
     weighted: bool = False
 
     def __post_init__(self) -> None:
-        rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not (0 < rate < math.inf):
-            raise ConfigurationError(f"The learning rate of {self.name!r} must be a number above 0, got {rate!r}.")
+        if not _is_number(self.learning_rate) or self.learning_rate <= 0:
+            raise ConfigurationError(
+                f"The learning rate of {self.name!r} must be a number above 0, got {self.learning_rate!r}."
+            )
+        self._require_options()
         if self.adapter is not None and (self.frozen or self.anchor_strength is not None):
             raise ConfigurationError(
                 f"{self.name!r} has an adapter, which leaves the weights alone, and freezes or anchors them as well. Leave out "
                 "one of the two; an adapter of the type CORE_REGION keeps off the core."
             )
+
+    def _require_options(self) -> None:
+        """Refuse before anything is trained what a run would stumble over, or pass over in silence."""
+        ratio, strength = self.general_data_ratio, self.anchor_strength
+        expected = {
+            f"frozen as one of {', '.join(get_args(Frozen))}": self.frozen in (None, *get_args(Frozen)),
+            "general_data_ratio as a number of at least 0": _is_number(ratio) and ratio >= 0,
+            "anchor_strength as a number from 0 to 1": strength is None
+            or (_is_number(strength) and 0 <= strength <= 1),
+            "weighted as true or false, and true only beside anchor_strength": isinstance(self.weighted, bool)
+            and (strength is not None or not self.weighted),
+            "adapter as a config of PEFT, or its fields with peft_type": self.adapter is None
+            or isinstance(self.adapter, (PeftConfig, Mapping)),
+        }
+        wrong = next((what for what, holds in expected.items() if not holds), None)
+        if wrong is not None:
+            value = getattr(self, wrong.split(maxsplit=1)[0])
+            raise ConfigurationError(f"The method {self.name!r} needs {wrong}; got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def standard_methods() -> list[Method]:

@@ -29,7 +29,7 @@ def retention_table(found: Retention) -> Table:
         rows=tuple(rows),
         note=(
             "Gain: loss on the task that training took away, in nats per token. Kept perplexity: change of the geometric mean of "
-            f"the kept languages. {_seeds(found)}"
+            f"the kept languages. Core weights changed: of the base, so none for an adapter that cannot be merged. {_seeds(found)}"
         ),
     )
 

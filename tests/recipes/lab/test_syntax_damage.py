@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,20 @@ def test_drops_are_paired() -> None:
     two = {"en": _Counts(right, total), "de": _Counts(right + 1, total)}
     mean = _drops(two, {"en": _Counts(right - 1, total), "de": _Counts(right + 1, total)})[MEAN]
     assert (mean.before, mean.drop, mean.low) == pytest.approx((0.625, 0.125, 0.125))
+
+
+def test_similarity_of_treebanks_in_another_order(damage: SyntaxDamage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws follow the sentences: where one is missing and the others are reversed, it is that of the alignment, too."""
+    monkeypatch.setattr("hf_langcore.probing.alignment._LEAST_LABELS", 3)
+    subject = damage.subject
+    named = {
+        code: [replace(one, name=f"s{place}") for place, one in enumerate(some)]
+        for code, some in damage.treebanks.items()
+    }
+    banks = {code: some[:0:-1] if number else some for number, (code, some) in enumerate(named.items())}
+    found = similarity_of_languages(
+        labelled(word_vectors(subject.model, subject.tokenizer, banks, layers=[2]), "relation"), banks, draws=4
+    )
+    settings = AlignmentSettings(draws=4, procrustes_draws=0, seeds=0)
+    report = align_relations(subject.model, subject.tokenizer, banks, layers=[2], settings=settings)
+    assert found[0] == pytest.approx(report.measures["rsa"].interval(0))

@@ -67,6 +67,8 @@ def test_a_file_says_the_same_as_code(tmp_path: Path) -> None:
         ("a: {frozen: core}", "'a' needs a learning_rate"),
         ("a: {learning_rate: []}", "each once"),
         ("a: {learning_rate: [0.1, 0.1]}", "each once"),
+        ("a: {learning_rate: true}", "'a' needs a learning_rate"),
+        ("a: {learning_rate: 0.1, frozen: corr}", "needs frozen as one of"),
         ("a: {learning_rate: -1}", "above 0"),
         ("a: {learning_rate: 0.1, peft: LORA}", "the field 'peft'"),
     ],

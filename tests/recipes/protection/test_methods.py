@@ -42,11 +42,20 @@ def test_names_tell_methods_apart() -> None:
         ({"learning_rate": 0.0}, "above 0"),
         ({"learning_rate": math.inf}, "above 0"),
         ({"learning_rate": True}, "above 0"),
+        ({"frozen": "corr"}, "needs frozen as one of core, random"),
+        ({"frozen": ["core"]}, "needs frozen as one of core, random"),
+        ({"general_data_ratio": "5"}, "needs general_data_ratio"),
+        ({"general_data_ratio": -1}, "needs general_data_ratio"),
+        ({"anchor_strength": "0.1"}, "needs anchor_strength"),
+        ({"anchor_strength": -0.1}, "needs anchor_strength"),
+        ({"weighted": True}, "needs weighted .* beside anchor_strength"),
+        ({"anchor_strength": 0.1, "weighted": "no"}, "needs weighted"),
+        ({"adapter": "LORA"}, "needs adapter as a config"),
         ({"adapter": {"peft_type": "LORA"}, "frozen": "core"}, "freezes or anchors"),
         ({"adapter": {"peft_type": "LORA"}, "anchor_strength": 0.1}, "freezes or anchors"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, Any], words: str) -> None:
-    """A rate that is none, and an adapter beside protections of the weights."""
+    """Values that are none, what would be passed over, and an adapter beside protections of the weights."""
     with pytest.raises(ConfigurationError, match=words):
         Method("one", **values)
