@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = "osD^vP*X"  # shapes besides colours, for those who cannot tell the colours apart
-PNG_DPI = 110
-_PNG_COLOURS = 256
+PNG_DPI = 100
+_PNG_COLOURS = 40
 _MISSING = "\u25a1"
 _SETTINGS: dict[str, Any] = {
     "text.usetex": False,
