@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MARKS = "osD^vP*X"  # shapes besides colours, for those who cannot tell the colours apart
 PNG_DPI = 100
-_PNG_COLOURS = 40
+ALL_COLOURS, SHADES = 256, 32  # of a picture; shades of a few hues make smaller files
 _MISSING = "\u25a1"
 _SETTINGS: dict[str, Any] = {
     "text.usetex": False,
@@ -79,14 +79,14 @@ def cut(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "\u2026"
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, *, colours: int = ALL_COLOURS) -> bytes:
     """The figure as a small PNG: few colours, packed tightly."""
     from PIL import Image
 
     raw = io.BytesIO()
     figure.savefig(raw, format="png", dpi=PNG_DPI, facecolor=figure.get_facecolor())
     with Image.open(raw) as image:
-        few = image.convert("RGB").quantize(_PNG_COLOURS, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     few.save(packed, format="PNG", optimize=True)
     return packed.getvalue()

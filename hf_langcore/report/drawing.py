@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hf_langcore.errors import InputError
 from hf_langcore.files import replace_file
-from hf_langcore.report.canvas import settings, to_png, to_svg
+from hf_langcore.report.canvas import ALL_COLOURS, SHADES, settings, to_png, to_svg
 from hf_langcore.report.curve_figure import curves_figure
 from hf_langcore.report.heat_figure import heat_figure
 from hf_langcore.report.matrix_figure import matrix_figure
@@ -63,7 +63,7 @@ def png_of(part: Part | HeatMap, *, theme: Theme = "light") -> bytes:
             "log_bars, are words. Draw curves, points, a matrix, heat maps or a table with log_bars."
         )
     with settings():
-        return to_png(_figure(part, THEMES[theme]))
+        return to_png(_figure(part, THEMES[theme]), colours=SHADES if isinstance(part, Matrix) else ALL_COLOURS)
 
 
 def svg_of(part: Curves, *, name: str) -> str:
