@@ -67,7 +67,7 @@ def test_every_figure_and_table_is_seen(browser: Browser, page: Path, size: tupl
             assert box[1] > 100
             assert box[2]
     for selector, count, least in (
-        (".drawing svg", 2, 200),
+        (".drawing svg", 4, 200),
         (".table .scroll table", 1, 300),
         (".grid", 2, 100),
         (".tile canvas", 42, 60),
