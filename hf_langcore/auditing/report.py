@@ -14,6 +14,7 @@ import numpy as np
 from hf_langcore.auditing.findings import KINDS, Finding
 from hf_langcore.auditing.outliers import Scored
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 
 FORMAT_VERSION = 1
 
@@ -133,12 +134,7 @@ class AuditReport:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=110, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        return printed(self, width=110)
 
     def __repr__(self) -> str:
         return f"AuditReport({len(self.flagged)} of {self.rows} rows flagged, {len(self.findings)} findings)"

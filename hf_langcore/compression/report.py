@@ -12,6 +12,7 @@ from typing import Any
 from hf_langcore.compression.archivers import Archived
 from hf_langcore.errors import InputError
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 
 _BYTE = 8
 _CAPTION = (
@@ -182,6 +183,9 @@ class CompressionReport:
         header, rows = _cells(self)
         lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints."""

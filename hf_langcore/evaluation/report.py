@@ -13,6 +13,7 @@ from hf_langcore.evaluation.figure import draw
 from hf_langcore.evaluation.language_score import LanguageScore, exp_or_inf
 from hf_langcore.evaluation.report_file import FORMAT_VERSION, read_report
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.sealing import sealed
 
 _LARGE = 10_000
@@ -195,12 +196,7 @@ class PerplexityReport:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=max(100, 14 * (len(self.conditions) + 2)), color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        return printed(self, width=max(100, 14 * (len(self.conditions) + 2)))
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {_figure(self.mean(name))}" for name in self.conditions)

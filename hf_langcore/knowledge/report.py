@@ -14,6 +14,7 @@ from hf_langcore.files import replace_text
 from hf_langcore.knowledge.bootstrap import Estimate, estimate
 from hf_langcore.knowledge.scores import Alternatives, FactScore, PairScore, lifts
 from hf_langcore.knowledge.table import COLUMNS, cells_of
+from hf_langcore.printing import printed
 
 FORMAT_VERSION = 1
 
@@ -131,6 +132,9 @@ class KnowledgeReport:
         lines = ["| " + " | ".join(COLUMNS) + " |", "| --- | --- | --- |" + " ---: |" * (len(COLUMNS) - 3)]
         lines += ["| " + " | ".join(cells_of(row)) + " |" for row in self._summary()]
         return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints."""

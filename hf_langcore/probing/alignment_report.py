@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_langcore.errors import InputError
+from hf_langcore.printing import printed
 
 MEASURES = {
     "rsa": "correlation of the distances between relations",
@@ -135,6 +136,9 @@ class AlignmentReport:
                     f"make {shape}. Measure it again."
                 )
         return cls(languages, layers, labels, measures, settings)
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         from rich.table import Table

@@ -9,6 +9,7 @@ from typing import Any
 
 from hf_langcore.errors import InputError
 from hf_langcore.files import replace_json
+from hf_langcore.printing import printed
 from hf_langcore.probing.scores import ProbeScore
 from hf_langcore.strict_json import parse_json
 
@@ -158,12 +159,7 @@ class ProbeReport:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=max(100, 12 * (len(self.layers) + 3)), color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        return printed(self, width=max(100, 12 * (len(self.layers) + 3)))
 
     def __repr__(self) -> str:
         best = self.best_layer()
@@ -256,6 +252,9 @@ class TransferReport:
             raise InputError(
                 f"These are no values of a transfer report ({error!r}). Pass what `to_dict` gave."
             ) from error
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints, of the best layer: a row for each train language, a column for each test language."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_langcore.errors import InputError
+from hf_langcore.printing import printed
 from hf_langcore.probing.probe_report import FORMAT_VERSION
 from hf_langcore.probing.scores import ProbeScore
 
@@ -87,6 +88,9 @@ class TaggingReport:
             raise InputError(
                 f"These are no values of a tagging report ({error!r}). Pass what `to_dict` gave."
             ) from error
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints: a row for each language, a column for each number of sentences."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.registry.entry import Entry
 from hf_langcore.scanning.statistics import Interval
 from hf_langcore.sealing import sealed
@@ -154,6 +155,9 @@ class Verification(Sequence[VerifiedEntry]):
         if path is not None:
             replace_text(Path(path), text)
         return text
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         from rich.console import Group

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.scanning.candidates import Index
 from hf_langcore.scanning.statistics import Interval
 from hf_langcore.sealing import sealed
@@ -238,12 +239,7 @@ class CriticalScan(Sequence[CriticalDimension]):
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=200, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        return printed(self, width=200)
 
 
 def cells(one: CriticalDimension) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_langcore.evaluation.language_score import number_or_inf
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.sinks.massive import MassiveActivation
 from hf_langcore.sinks.rows import SinkRow
 from hf_langcore.sinks.verdicts import Found, percent, verdicts
@@ -57,6 +58,9 @@ class SinkTest:
         if path is not None:
             replace_text(Path(path), text)
         return text
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table and the verdicts that rich prints."""

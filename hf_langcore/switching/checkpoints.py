@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_langcore.errors import InputError
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.switching.judging import Criteria
 from hf_langcore.switching.rate import code_switching_rate
 from hf_langcore.switching.report import Rate, SwitchingReport
@@ -49,6 +50,9 @@ class SwitchingCurve:
         header, rows = self._table()
         lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
         return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints."""

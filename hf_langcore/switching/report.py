@@ -12,6 +12,7 @@ from typing import Any
 
 from hf_langcore.errors import InputError
 from hf_langcore.files import replace_text
+from hf_langcore.printing import printed
 from hf_langcore.switching.judging import Judgement
 
 FORMAT_VERSION = 1
@@ -178,6 +179,9 @@ class SwitchingReport:
             f"- {one.language} -> {one.judgement.found}: {_plain(one.excerpt())}" for one in self.examples(limit=10)
         ]
         return "\n".join([*lines, *(["", *shown] if shown else [])]) + "\n"
+
+    def __str__(self) -> str:
+        return printed(self)
 
     def __rich__(self) -> Any:
         """The table and examples that rich prints."""
