@@ -187,3 +187,10 @@ def same_bits_after(model: Any) -> Iterator[None]:
     before = snapshot(model)
     yield
     assert same_bits(model, before)
+
+
+@pytest.fixture(autouse=True)
+def _same_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test draws the same numbers whichever tests have run before it in its process."""
+    if hasattr(request.module, "DRAWS"):
+        monkeypatch.setattr(request.module, "DRAWS", np.random.default_rng(7))  # not what stands at its top
