@@ -68,7 +68,15 @@ def replace_text(path: Path, text: str) -> None:
 
 def replace_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, all or nothing. NaN and infinity are not JSON and raise."""
-    replace_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    json_text(value, path)
+
+
+def json_text(value: Any, path: str | Path | None = None, *, indent: int = 2) -> str:
+    """`value` as indented JSON; also written to `path`, all or nothing, where one is given. NaN and infinity raise."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    if path is not None:
+        replace_text(Path(path), text)
+    return text
 
 
 def require_free(folder: str | Path, *, overwrite: bool) -> Path:

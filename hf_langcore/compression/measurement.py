@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import datasets
-
 from hf_langcore.compression.measuring import evaluate_compression
 from hf_langcore.data import DEFAULT_BLOCK_SIZE
-from hf_langcore.errors import InputError
+from hf_langcore.evaluation.measurement import by_language, information
 from hf_langcore.extras import require
 
 _DESCRIPTION = (
@@ -46,10 +44,7 @@ def load_compression_measurement() -> Any:
         """Compression per language as hf_langcore.evaluate_compression measures it."""
 
         def _info(self) -> Any:
-            features = datasets.Features({"data": datasets.Value("string"), "language": datasets.Value("string")})
-            return evaluate.MeasurementInfo(
-                description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
-            )
+            return information(evaluate, _DESCRIPTION, _INPUTS)
 
         def _compute(  # noqa: PLR0917 evaluate decides what is passed, by name
             self,
@@ -62,15 +57,10 @@ def load_compression_measurement() -> Any:
             batch_size: Any = "auto",
             round_trip: bool = False,  # noqa: FBT001, FBT002 passed by name
         ) -> dict[str, Any]:
-            if model is None or tokenizer is None:
-                raise InputError("compute needs model= and tokenizer=: a live model object and its tokenizer.")
-            corpora: dict[str, list[str]] = {}
-            for code, text in zip(language, data, strict=True):
-                corpora.setdefault(code, []).append(text)
             report = evaluate_compression(
                 model,
                 tokenizer,
-                corpora,
+                by_language(data, language, model, tokenizer),
                 block_size=block_size,
                 stride=stride,
                 batch_size=batch_size,

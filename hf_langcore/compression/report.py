@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,8 +10,9 @@ from typing import Any
 
 from hf_langcore.compression.archivers import Archived
 from hf_langcore.errors import InputError
-from hf_langcore.files import replace_text
-from hf_langcore.printing import printed
+from hf_langcore.evaluation.language_score import number_or_inf
+from hf_langcore.files import json_text
+from hf_langcore.printing import markdown_table, printed, table_with_total
 
 _BYTE = 8
 _CAPTION = (
@@ -168,28 +168,23 @@ class CompressionReport:
                 for language, found in self.archived.items()
             },
             "total": {name: _figures(self.total(name)) for name in self.conditions},
-            "adjusted_percent": {name: _number(self.adjusted_percent(name)) for name in self.conditions},
+            "adjusted_percent": {name: number_or_inf(self.adjusted_percent(name)) for name in self.conditions},
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            replace_text(Path(path), text)
-        return text
+        return json_text(self.to_dict(), path)
 
     def to_markdown(self) -> str:
         """A Markdown table, one row a language, all languages last."""
-        header, rows = _cells(self)
-        lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
-        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+        return markdown_table(*_cells(self))
 
     def __str__(self) -> str:
         return printed(self)
 
     def __rich__(self) -> Any:
         """The table that rich prints."""
-        return _rich_table(self)
+        return table_with_total("Compression", *_cells(self), caption=_caption(self))
 
 
 def _one(score: LanguageCompression) -> dict[str, Any]:
@@ -199,17 +194,13 @@ def _one(score: LanguageCompression) -> dict[str, Any]:
 
 def _figures(score: LanguageCompression) -> dict[str, Any]:
     return {
-        "bits": _number(score.bits),
+        "bits": number_or_inf(score.bits),
         "bytes": score.bytes,
         "tokens": score.tokens,
-        "bits_per_byte": _number(score.bits_per_byte),
-        "ratio": _number(score.ratio),
-        "percent": _number(score.percent),
+        "bits_per_byte": number_or_inf(score.bits_per_byte),
+        "ratio": number_or_inf(score.ratio),
+        "percent": number_or_inf(score.percent),
     }
-
-
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
 
 
 def _cells(report: CompressionReport) -> tuple[list[str], list[list[str]]]:
@@ -220,20 +211,6 @@ def _cells(report: CompressionReport) -> tuple[list[str], list[list[str]]]:
     header += [*(f"{name} %" for name in models), *(f"{name} %" for name in compressors)]
     rows = [_row(report, language, models, compressors) for language in report.languages]
     return header, [*rows, _total(report, models, compressors)]
-
-
-def _rich_table(report: CompressionReport) -> Any:
-    """As rich prints it."""
-    from rich.table import Table
-
-    header, rows = _cells(report)
-    table = Table(title="Compression", caption=_caption(report), header_style="bold", title_justify="left")
-    table.add_column(header[0])
-    for name in header[1:]:
-        table.add_column(name, justify="right")
-    for number, row in enumerate(rows, start=2 - len(rows)):
-        table.add_row(*row, style="bold" if number == 1 else None, end_section=number == 0)
-    return table
 
 
 def _row(report: CompressionReport, language: str, models: list[str], compressors: list[str]) -> list[str]:

@@ -33,6 +33,32 @@ Returns:
 """
 
 
+def information(evaluate: Any, description: str, inputs: str) -> Any:
+    """What `evaluate` wants to know of a measurement of texts and their languages.
+
+    Args:
+        evaluate: The module.
+        description: What is measured.
+        inputs: The arguments of `compute`, and what it returns.
+    """
+    features = datasets.Features({"data": datasets.Value("string"), "language": datasets.Value("string")})
+    return evaluate.MeasurementInfo(description=description, citation="", inputs_description=inputs, features=features)
+
+
+def by_language(data: list[str], language: list[str], model: Any, tokenizer: Any) -> dict[str, list[str]]:
+    """Language -> texts, for a measurement that needs a model besides.
+
+    Raises:
+        InputError: The model or its tokenizer is missing.
+    """
+    if model is None or tokenizer is None:
+        raise InputError("compute needs model= and tokenizer=: a live model object and its tokenizer.")
+    corpora: dict[str, list[str]] = {}
+    for code, text in zip(language, data, strict=True):
+        corpora.setdefault(code, []).append(text)
+    return corpora
+
+
 def load_perplexity_measurement() -> Any:
     """An `evaluate.Measurement` whose `compute(data=, language=, model=, tokenizer=)` gives this library's figures.
 
@@ -45,10 +71,7 @@ def load_perplexity_measurement() -> Any:
         """Perplexity per language as hf_langcore.evaluate_perplexity measures it."""
 
         def _info(self) -> Any:
-            features = datasets.Features({"data": datasets.Value("string"), "language": datasets.Value("string")})
-            return evaluate.MeasurementInfo(
-                description=_DESCRIPTION, citation="", inputs_description=_INPUTS, features=features
-            )
+            return information(evaluate, _DESCRIPTION, _INPUTS)
 
         def _compute(  # noqa: PLR0917 evaluate decides what is passed, by name
             self,
@@ -60,15 +83,10 @@ def load_perplexity_measurement() -> Any:
             batch_size: Any = "auto",
             max_tokens: int | None = None,
         ) -> dict[str, Any]:
-            if model is None or tokenizer is None:
-                raise InputError("compute needs model= and tokenizer=: a live model object and its tokenizer.")
-            corpora: dict[str, list[str]] = {}
-            for code, text in zip(language, data, strict=True):
-                corpora.setdefault(code, []).append(text)
             report = evaluate_perplexity(
                 model,
                 tokenizer,
-                corpora,
+                by_language(data, language, model, tokenizer),
                 block_size=block_size,
                 batch_size=batch_size,
                 max_tokens=max_tokens,

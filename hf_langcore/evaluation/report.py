@@ -13,7 +13,7 @@ from hf_langcore.evaluation.figure import draw
 from hf_langcore.evaluation.language_score import LanguageScore, exp_or_inf
 from hf_langcore.evaluation.report_file import FORMAT_VERSION, read_report
 from hf_langcore.files import replace_text
-from hf_langcore.printing import printed
+from hf_langcore.printing import markdown_table, printed, table_with_total
 from hf_langcore.sealing import sealed
 
 _LARGE = 10_000
@@ -166,9 +166,7 @@ class PerplexityReport:
 
     def to_markdown(self) -> str:
         """A Markdown table: one row a language, one column a condition, the geometric mean last."""
-        header, rows = _cells(self)
-        lines = ["| " + " | ".join(header) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"]
-        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+        return markdown_table(*_cells(self))
 
     def plot(self, path: str | Path) -> None:
         """Draw the table into a .png, .svg or .pdf file: one row a language, one mark a condition.
@@ -184,16 +182,7 @@ class PerplexityReport:
 
     def __rich__(self) -> Any:
         """The table that rich prints."""
-        from rich.table import Table
-
-        header, rows = _cells(self)
-        table = Table(title="Perplexity", caption=_caption(self), header_style="bold", title_justify="left")
-        table.add_column(header[0])
-        for name in header[1:]:
-            table.add_column(name, justify="right")
-        for number, row in enumerate(rows, start=2 - len(rows)):
-            table.add_row(*row, style="bold" if number == 1 else None, end_section=number == 0)
-        return table
+        return table_with_total("Perplexity", *_cells(self), caption=_caption(self))
 
     def __str__(self) -> str:
         return printed(self, width=max(100, 14 * (len(self.conditions) + 2)))

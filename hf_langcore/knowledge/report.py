@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from hf_langcore.errors import InputError
-from hf_langcore.files import replace_text
+from hf_langcore.files import json_text
 from hf_langcore.knowledge.bootstrap import Estimate, estimate
 from hf_langcore.knowledge.scores import Alternatives, FactScore, PairScore, lifts
 from hf_langcore.knowledge.table import COLUMNS, cells_of
@@ -104,10 +103,7 @@ class KnowledgeReport:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            replace_text(Path(path), text)
-        return text
+        return json_text(self.to_dict(), path, indent=1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> KnowledgeReport:

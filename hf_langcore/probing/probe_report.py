@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_langcore.errors import InputError
-from hf_langcore.files import replace_json
+from hf_langcore.files import json_text
 from hf_langcore.printing import printed
 from hf_langcore.probing.scores import ProbeScore
 from hf_langcore.strict_json import parse_json
@@ -100,10 +99,7 @@ class ProbeReport:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        values = self.to_dict()
-        if path is not None:
-            replace_json(Path(path), values)
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ProbeReport:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_langcore.evaluation.language_score import number_or_inf
-from hf_langcore.files import replace_text
+from hf_langcore.files import json_text
 from hf_langcore.printing import printed
 from hf_langcore.sinks.massive import MassiveActivation
 from hf_langcore.sinks.rows import SinkRow
@@ -54,10 +53,7 @@ class SinkTest:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            replace_text(Path(path), text)
-        return text
+        return json_text(self.to_dict(), path)
 
     def __str__(self) -> str:
         return printed(self)

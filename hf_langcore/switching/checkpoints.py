@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_langcore.errors import InputError
-from hf_langcore.files import replace_text
+from hf_langcore.files import json_text
 from hf_langcore.printing import printed
 from hf_langcore.switching.judging import Criteria
 from hf_langcore.switching.rate import code_switching_rate
@@ -40,10 +39,7 @@ class SwitchingCurve:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            replace_text(Path(path), text)
-        return text
+        return json_text(self.to_dict(), path, indent=1)
 
     def to_markdown(self) -> str:
         """Languages by checkpoints."""

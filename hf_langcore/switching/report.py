@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_langcore.errors import InputError
-from hf_langcore.files import replace_text
+from hf_langcore.files import json_text
 from hf_langcore.printing import printed
 from hf_langcore.switching.judging import Judgement
 
@@ -147,10 +146,7 @@ class SwitchingReport:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """As JSON text; also written to `path` where one is given."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            replace_text(Path(path), text)
-        return text
+        return json_text(self.to_dict(), path, indent=1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SwitchingReport:
